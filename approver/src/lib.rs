@@ -1,0 +1,1 @@
+//! The approver: consumes ACTIONS, tallies votes, emits decisions as TASKS. Never executes anything.

@@ -1,0 +1,2 @@
+//! aofctl.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The gateway: consumes webhooks and REPLIES, emits INBOUND and votes. Never chooses a flow.

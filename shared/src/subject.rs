@@ -1,0 +1,207 @@
+//! Streams and subjects. Every subject is built and parsed here and nowhere else.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{FlowName, PlatformName, TenantId};
+
+/// A durable stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Stream {
+    /// Accepted messages; keeps history, which replay reads.
+    Inbound,
+    /// Work for workers; a message leaves it when acked.
+    Tasks,
+    /// Held actions and votes; a message leaves it when acked.
+    Actions,
+    /// Answers on their way to platforms; a message leaves it when acked.
+    Replies,
+    /// The journal; keeps history.
+    Events,
+    /// What could not be done, with reason and payload; leaves by `retry` or `abandon`.
+    Dead,
+}
+
+impl Stream {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Inbound, Self::Tasks, Self::Actions, Self::Replies, Self::Events, Self::Dead];
+
+    /// The name that people see: `INBOUND`, `TASKS`, …
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inbound => "INBOUND",
+            Self::Tasks => "TASKS",
+            Self::Actions => "ACTIONS",
+            Self::Replies => "REPLIES",
+            Self::Events => "EVENTS",
+            Self::Dead => "DEAD",
+        }
+    }
+
+    /// True when an acked message leaves the stream.
+    #[must_use]
+    pub fn is_work_queue(self) -> bool {
+        matches!(self, Self::Tasks | Self::Actions | Self::Replies)
+    }
+
+    /// The second token of the stream's subjects.
+    fn token(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Tasks => "task",
+            Self::Actions => "action",
+            Self::Replies => "reply",
+            Self::Events => "event",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where a message goes: `aof.<stream>.<tenant>.<rest>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Subject {
+    stream: Stream,
+    tenant: TenantId,
+    rest: Arc<str>,
+}
+
+impl Subject {
+    /// `aof.inbound.<tenant>.<platform>`
+    #[must_use]
+    pub fn inbound(tenant: &TenantId, platform: &PlatformName) -> Self {
+        Self::of(Stream::Inbound, tenant, platform.as_str())
+    }
+
+    /// `aof.task.<tenant>.<flow>`
+    #[must_use]
+    pub fn task(tenant: &TenantId, flow: &FlowName) -> Self {
+        Self::of(Stream::Tasks, tenant, flow.as_str())
+    }
+
+    /// `aof.action.<tenant>`
+    #[must_use]
+    pub fn action(tenant: &TenantId) -> Self {
+        Self::of(Stream::Actions, tenant, "")
+    }
+
+    /// `aof.reply.<tenant>.<platform>`
+    #[must_use]
+    pub fn reply(tenant: &TenantId, platform: &PlatformName) -> Self {
+        Self::of(Stream::Replies, tenant, platform.as_str())
+    }
+
+    /// `aof.event.<tenant>.<type>`, where the type may hold a dot (`run.started`).
+    #[must_use]
+    pub fn event(tenant: &TenantId, kind: &str) -> Self {
+        Self::of(Stream::Events, tenant, kind)
+    }
+
+    /// `aof.dead.<tenant>.<role>`
+    #[must_use]
+    pub fn dead(tenant: &TenantId, role: &str) -> Self {
+        Self::of(Stream::Dead, tenant, role)
+    }
+
+    fn of(stream: Stream, tenant: &TenantId, rest: &str) -> Self {
+        Self { stream, tenant: tenant.clone(), rest: Arc::from(rest) }
+    }
+
+    /// Reads back what `Display` wrote; `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut tokens = text.splitn(4, '.');
+        if tokens.next() != Some("aof") {
+            return None;
+        }
+        let token = tokens.next()?;
+        let stream = Stream::ALL.into_iter().find(|s| s.token() == token)?;
+        let tenant = TenantId::new(tokens.next()?).ok()?;
+        let rest = Arc::from(tokens.next().unwrap_or_default());
+        Some(Self { stream, tenant, rest })
+    }
+
+    /// The stream that holds it.
+    #[must_use]
+    pub fn stream(&self) -> Stream {
+        self.stream
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// What follows the tenant: a platform, flow, event type or role; may be empty.
+    #[must_use]
+    pub fn rest(&self) -> &str {
+        &self.rest
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "aof.{}.{}", self.stream.token(), self.tenant)?;
+        if self.rest.is_empty() { Ok(()) } else { write!(f, ".{}", self.rest) }
+    }
+}
+
+/// Where short-lived signals go, see [`crate::queue::Live`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LiveSubject(String);
+
+impl LiveSubject {
+    /// The answer of one message as it is produced.
+    #[must_use]
+    pub fn answer(tenant: &TenantId, message: crate::ids::MessageId) -> Self {
+        Self(format!("aof.live.{tenant}.answer.{message}"))
+    }
+
+    /// Requests to look a channel's name up, for one platform.
+    #[must_use]
+    pub fn resolve(platform: &PlatformName) -> Self {
+        Self(format!("aof.live.resolve.{platform}"))
+    }
+
+    /// The subject as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_read_back_what_they_write() {
+        let tenant = TenantId::new("org-a").expect("a valid name");
+        let flow = FlowName::new("prod-k8s-flow").expect("a valid name");
+        for subject in [
+            Subject::task(&tenant, &flow),
+            Subject::action(&tenant),
+            Subject::event(&tenant, "run.started"),
+        ] {
+            assert_eq!(Subject::parse(&subject.to_string()), Some(subject));
+        }
+    }
+
+    #[test]
+    fn foreign_subjects_are_not_parsed() {
+        for text in ["", "aof", "aof.task", "aof.nope.t.x", "x.task.t.f", "aof.task.*.f"] {
+            assert_eq!(Subject::parse(text), None, "{text}");
+        }
+    }
+}
