@@ -307,3 +307,32 @@ pub struct ApprovalView {
     /// Grows with every change, so that an update that arrives late is dropped.
     pub version: u64,
 }
+
+impl Approval {
+    /// What people see now. `missing` is how many more must agree; `version` must grow
+    /// with every change (the clock in milliseconds does).
+    #[must_use]
+    pub fn view(&self, missing: u32, version: u64) -> ApprovalView {
+        let action = &self.action;
+        ApprovalView {
+            id: action.id,
+            requester: action.requester.clone(),
+            argv: action.command.argv.clone(),
+            target: action.command.target.clone(),
+            flow: action.flow.clone(),
+            agent: action.agent.clone(),
+            rule: action.rule.clone(),
+            quorum: action.quorum.clone(),
+            votes: self.votes.clone(),
+            missing,
+            status: self.status,
+            expires_at_ms: action.expires_at_ms,
+            digest: action.digest.chars().take(SHOWN_DIGEST_DIGITS).collect(),
+            outcome: self.outcome.clone(),
+            version,
+        }
+    }
+}
+
+/// Digits of the digest that people compare.
+const SHOWN_DIGEST_DIGITS: usize = 12;

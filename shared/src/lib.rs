@@ -6,6 +6,7 @@
 pub mod action;
 pub mod clock;
 pub mod config;
+pub mod dead;
 pub mod event;
 pub mod ids;
 pub mod lifecycle;
@@ -17,3 +18,4 @@ pub mod secret;
 pub mod store;
 pub mod subject;
 pub mod telemetry;
+pub mod trace;
