@@ -1,0 +1,255 @@
+//! Benchmarks of a whole node, with the ceiling of the same machine from the same run.
+//!
+//! `cargo bench --bench load` prints throughput, latency at half load, memory and start
+//! time. The load generator and a stand-in for Slack's API share the machine with the node.
+//! `cargo bench --bench load -- throughput` runs one part.
+
+mod ceiling;
+mod client;
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use aof_harness as harness;
+use client::Connection;
+use harness::{Manifests, Node, Slack};
+
+/// Messages of one throughput run.
+const MESSAGES: u64 = 60_000;
+/// Connections that post at once.
+const CONNECTIONS: u64 = 64;
+/// Messages of the memory run.
+const MEMORY_MESSAGES: u64 = 200_000;
+/// Longest wait for the last answers.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What the stand-in for Slack saw: answers, and when by message text.
+#[derive(Default)]
+struct Answers {
+    count: AtomicU64,
+    at: Mutex<HashMap<String, Instant>>,
+    keep_times: bool,
+}
+
+struct Bench {
+    node: Node,
+    answers: Arc<Answers>,
+    _slack: Slack,
+    _manifests: Manifests,
+    _data: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn start(keep_times: bool) -> Self {
+        let answers = Arc::new(Answers { keep_times, ..Answers::default() });
+        let seen = Arc::clone(&answers);
+        let (slack, api) = Slack::observed(move |method, body| {
+            if method != "chat.postMessage" {
+                return;
+            }
+            seen.count.fetch_add(1, Ordering::SeqCst);
+            if seen.keep_times {
+                let text = body["text"].as_str().unwrap_or_default().to_owned();
+                seen.at.lock().expect("ok").insert(text, Instant::now());
+            }
+        })
+        .await;
+        let manifests = Manifests::new(
+            "  runtime: {max_concurrent_tasks: 256, max_tasks_per_user: 256, task_timeout_secs: 60}\n",
+        );
+        manifests.agent("echo", "  model: echo:repeat\n  memory: {max_messages: 0}\n");
+        for tenant in 0..TENANTS {
+            let context =
+                format!("  context: {{organization: org-{tenant}}}\n  agents:\n    - name: echo\n");
+            manifests.flow(
+                &format!("flow-{tenant}"),
+                &harness::slack_trigger(api, &format!("xoxb-{tenant}"), &context),
+            );
+        }
+        let data =
+            tempfile::Builder::new().tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        let node = Node::start(env!("CARGO_BIN_EXE_aofctl"), manifests.dir.path(), data.path());
+        Self { node, answers, _slack: slack, _manifests: manifests, _data: data }
+    }
+
+    async fn answered(&self, expected: u64) {
+        let end = Instant::now() + PATIENCE;
+        while self.answers.count.load(Ordering::SeqCst) < expected {
+            assert!(
+                Instant::now() < end,
+                "{} of {expected} answered after {PATIENCE:?}\n{}",
+                self.answers.count.load(Ordering::SeqCst),
+                self.node.log()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// Organisations that share the load.
+const TENANTS: u64 = 20;
+
+/// The request for message `n`: its own channel and user, so that no per-channel pace or
+/// per-user limit is what gets measured.
+fn request(n: u64, addr: SocketAddr) -> Vec<u8> {
+    let ts = format!("{}.{n:06}", 1_700_000_000 + n / 1_000_000);
+    let body = harness::mention(&format!("C{n:08}"), &format!("U{n:08}"), &ts, &format!("m{n}"));
+    let timestamp = harness::now_secs();
+    let mut head = String::new();
+    let _ = write!(
+        head,
+        "POST /webhook/slack/org-{} HTTP/1.1\r\nhost: {addr}\r\ncontent-type: application/json\r\n\
+         x-slack-request-timestamp: {timestamp}\r\nx-slack-signature: {}\r\ncontent-length: {}\r\n\r\n",
+        n % TENANTS,
+        harness::sign(timestamp, &body),
+        body.len()
+    );
+    let mut bytes = head.into_bytes();
+    bytes.extend_from_slice(body.as_bytes());
+    bytes
+}
+
+/// Posts messages `from..to` over `CONNECTIONS` connections, as fast as they are accepted.
+async fn post_all(addr: SocketAddr, from: u64, to: u64) {
+    let next = Arc::new(AtomicU64::new(from));
+    let posters: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let next = Arc::clone(&next);
+            async move {
+                let mut connection = Connection::open(addr).await;
+                loop {
+                    let n = next.fetch_add(1, Ordering::SeqCst);
+                    if n >= to {
+                        return;
+                    }
+                    let status = connection.send(&request(n, addr)).await;
+                    assert_eq!(status, 200, "message {n}");
+                }
+            }
+        })
+        .collect();
+    futures_util::future::join_all(posters).await;
+}
+
+#[tokio::main]
+async fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let runs = |part: &str| wanted.is_empty() || wanted.iter().any(|w| w == part);
+    let mut rate = 5_000.0;
+    if runs("ceiling") {
+        ceiling::print().await;
+    }
+    if runs("idle") {
+        idle().await;
+    }
+    if runs("throughput") {
+        rate = throughput().await;
+    }
+    if runs("latency") {
+        latency(rate / 2.0).await;
+    }
+    if runs("memory") {
+        memory().await;
+    }
+}
+
+async fn idle() {
+    let bench = Bench::start(false).await;
+    println!(
+        "idle: start to ready {} ms, resident {:.1} MB",
+        bench.node.ready_ms,
+        mega(bench.node.resident_bytes())
+    );
+}
+
+async fn throughput() -> f64 {
+    let bench = Bench::start(false).await;
+    let addr = bench.node.addr();
+    post_all(addr, 0, MESSAGES / 10).await;
+    bench.answered(MESSAGES / 10).await;
+    let (began, from) = (Instant::now(), MESSAGES / 10);
+    post_all(addr, from, from + MESSAGES).await;
+    let accepted = began.elapsed();
+    bench.answered(from + MESSAGES).await;
+    let answered = began.elapsed();
+    let rate = MESSAGES as f64 / answered.as_secs_f64();
+    println!(
+        "throughput: {MESSAGES} signed webhooks accepted at {:.0}/s, answered end to end at {rate:.0}/s \
+         (fsync before the 2xx), resident {:.1} MB",
+        MESSAGES as f64 / accepted.as_secs_f64(),
+        mega(bench.node.resident_bytes()),
+    );
+    rate
+}
+
+/// Posts at a fixed rate whatever comes back, so that a stall shows in the figures.
+async fn latency(rate: f64) {
+    let seconds = 15.0;
+    let bench = Bench::start(true).await;
+    let addr = bench.node.addr();
+    let total = (rate * seconds) as u64;
+    let sent = Arc::new(Mutex::new(HashMap::new()));
+    let (began, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+    let posters: Vec<_> = (0..CONNECTIONS)
+        .map(|_| {
+            let (next, sent) = (Arc::clone(&next), Arc::clone(&sent));
+            async move {
+                let mut connection = Connection::open(addr).await;
+                loop {
+                    let n = next.fetch_add(1, Ordering::SeqCst);
+                    if n >= total {
+                        return;
+                    }
+                    let due = began + Duration::from_secs_f64(n as f64 / rate);
+                    tokio::time::sleep_until(due.into()).await;
+                    sent.lock().expect("ok").insert(format!("m{n}"), due);
+                    connection.send(&request(n, addr)).await;
+                }
+            }
+        })
+        .collect();
+    futures_util::future::join_all(posters).await;
+    bench.answered(total).await;
+    let (sent, seen) = (sent.lock().expect("ok"), bench.answers.at.lock().expect("ok"));
+    let mut micros = Histogram::<u64>::new(3).expect("three digits");
+    for (text, due) in sent.iter() {
+        let answered = seen.get(text).unwrap_or_else(|| panic!("{text} was not answered"));
+        let took = answered.saturating_duration_since(*due);
+        micros.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX)).expect("in range");
+    }
+    println!(
+        "latency at {rate:.0}/s, webhook due to answer at Slack: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+        milli(micros.value_at_quantile(0.5)),
+        milli(micros.value_at_quantile(0.99)),
+        milli(micros.max()),
+    );
+}
+
+async fn memory() {
+    let bench = Bench::start(false).await;
+    let addr = bench.node.addr();
+    let step = MEMORY_MESSAGES / 4;
+    for quarter in 0..4 {
+        post_all(addr, quarter * step, (quarter + 1) * step).await;
+        bench.answered((quarter + 1) * step).await;
+        println!(
+            "memory: after {} messages resident {:.1} MB",
+            (quarter + 1) * step,
+            mega(bench.node.resident_bytes())
+        );
+    }
+}
+
+fn mega(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+fn milli(micros: u64) -> f64 {
+    micros as f64 / 1e3
+}
