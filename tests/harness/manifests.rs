@@ -2,8 +2,6 @@
 
 use std::net::SocketAddr;
 
-use crate::SIGNING_SECRET;
-
 /// A folder of manifests that a node serves.
 pub struct Manifests {
     pub dir: tempfile::TempDir,
@@ -50,8 +48,8 @@ impl Manifests {
 }
 
 /// The trigger lines of a Slack flow whose API is at `api`.
-pub fn slack_trigger(api: SocketAddr, token: &str, more: &str) -> String {
+pub fn slack_trigger(api: SocketAddr, token: &str, secret: &str, more: &str) -> String {
     format!(
-        "  trigger:\n    type: Slack\n    config:\n      events: [app_mention, message]\n      bot_token: {token}\n      signing_secret: {SIGNING_SECRET}\n      api_base_url: http://{api}/api\n{more}"
+        "  trigger:\n    type: Slack\n    config:\n      events: [app_mention, message]\n      bot_token: {token}\n      signing_secret: {secret}\n      api_base_url: http://{api}/api\n{more}"
     )
 }

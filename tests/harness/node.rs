@@ -17,21 +17,17 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts `aofctl serve` and waits for its ready line.
+    /// Starts `aofctl serve` on `manifests/daemon.yaml` and waits for its ready line.
     pub fn start(binary: &str, manifests: &Path, data_dir: &Path) -> Self {
-        Self::start_with(binary, manifests, data_dir, &[])
+        Self::serve(binary, &manifests.join("daemon.yaml"), data_dir, &[])
     }
 
-    pub fn start_with(
-        binary: &str,
-        manifests: &Path,
-        data_dir: &Path,
-        env: &[(&str, &str)],
-    ) -> Self {
+    /// Starts `aofctl serve --config config` and waits for its ready line.
+    pub fn serve(binary: &str, config: &Path, data_dir: &Path, env: &[(&str, &str)]) -> Self {
         let began = Instant::now();
         let mut child = Command::new(binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
-            .arg(manifests.join("daemon.yaml"))
+            .arg(config)
             .arg("--data-dir")
             .arg(data_dir)
             .env("AOF_LOG", std::env::var("AOF_LOG").unwrap_or_else(|_| "warn".to_owned()))

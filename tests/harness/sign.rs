@@ -17,8 +17,8 @@ pub fn now_secs() -> u64 {
 }
 
 /// Slack's signature over `body` at `timestamp`.
-pub fn sign(timestamp: u64, body: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(SIGNING_SECRET.as_bytes()).expect("any length");
+pub fn sign(secret: &str, timestamp: u64, body: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any length");
     mac.update(format!("v0:{timestamp}:{body}").as_bytes());
     format!("v0={}", hex::encode(mac.finalize().into_bytes()))
 }
@@ -49,19 +49,51 @@ pub fn reaction(channel: &str, user: &str, item_ts: &str, name: &str) -> String 
     .to_string()
 }
 
-/// Posts a signed body to `/webhook/slack/<instance>`.
-pub async fn post_signed(
-    http: &reqwest::Client,
-    node: &str,
-    instance: &str,
-    body: String,
-) -> reqwest::Result<reqwest::Response> {
-    let timestamp = now_secs();
-    http.post(format!("{node}/webhook/slack/{instance}"))
-        .header("content-type", "application/json")
-        .header("x-slack-request-timestamp", timestamp.to_string())
-        .header("x-slack-signature", sign(timestamp, &body))
-        .body(body)
-        .send()
-        .await
+/// Where signed bodies go, and with which secret.
+#[derive(Clone)]
+pub struct Sender {
+    pub http: reqwest::Client,
+    pub url: String,
+    pub instance: String,
+    pub secret: String,
+}
+
+impl Sender {
+    /// Posts to `<url>/webhook/slack/<instance>` with the harness' own secret.
+    pub fn new(url: &str, instance: &str) -> Self {
+        Self {
+            http: reqwest::Client::new(),
+            url: url.to_owned(),
+            instance: instance.to_owned(),
+            secret: SIGNING_SECRET.to_owned(),
+        }
+    }
+
+    /// The same with another secret.
+    pub fn signing_with(&self, secret: &str) -> Self {
+        Self { secret: secret.to_owned(), ..self.clone() }
+    }
+
+    /// Posts a signed body.
+    pub async fn post(&self, body: String) -> reqwest::Result<reqwest::Response> {
+        let timestamp = now_secs();
+        let signature = sign(&self.secret, timestamp, &body);
+        self.http
+            .post(format!("{}/webhook/slack/{}", self.url, self.instance))
+            .header("content-type", "application/json")
+            .header("x-slack-request-timestamp", timestamp.to_string())
+            .header("x-slack-signature", signature)
+            .body(body)
+            .send()
+            .await
+    }
+
+    /// Posts a signed body and expects a 2xx.
+    pub async fn accepted(&self, body: String) -> serde_json::Value {
+        let answer = self.post(body).await.expect("the node answers");
+        let status = answer.status();
+        let text = answer.text().await.expect("a body");
+        assert!(status.is_success(), "{status}: {text}");
+        serde_json::from_str(&text).unwrap_or_default()
+    }
 }

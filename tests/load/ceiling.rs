@@ -54,7 +54,7 @@ async fn poster(addr: SocketAddr, n: u64, began: Instant, done: Arc<AtomicU64>) 
 async fn verify(headers: HeaderMap, body: String) -> StatusCode {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let timestamp = text("x-slack-request-timestamp").parse().unwrap_or_default();
-    if harness::sign(timestamp, &body) == text("x-slack-signature") {
+    if harness::sign(harness::SIGNING_SECRET, timestamp, &body) == text("x-slack-signature") {
         StatusCode::OK
     } else {
         StatusCode::UNAUTHORIZED

@@ -69,7 +69,12 @@ impl Bench {
                 format!("  context: {{organization: org-{tenant}}}\n  agents:\n    - name: echo\n");
             manifests.flow(
                 &format!("flow-{tenant}"),
-                &harness::slack_trigger(api, &format!("xoxb-{tenant}"), &context),
+                &harness::slack_trigger(
+                    api,
+                    &format!("xoxb-{tenant}"),
+                    harness::SIGNING_SECRET,
+                    &context,
+                ),
             );
         }
         let data =
@@ -107,7 +112,7 @@ fn request(n: u64, addr: SocketAddr) -> Vec<u8> {
         "POST /webhook/slack/org-{} HTTP/1.1\r\nhost: {addr}\r\ncontent-type: application/json\r\n\
          x-slack-request-timestamp: {timestamp}\r\nx-slack-signature: {}\r\ncontent-length: {}\r\n\r\n",
         n % TENANTS,
-        harness::sign(timestamp, &body),
+        harness::sign(harness::SIGNING_SECRET, timestamp, &body),
         body.len()
     );
     let mut bytes = head.into_bytes();
