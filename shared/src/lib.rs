@@ -13,6 +13,7 @@ pub mod lifecycle;
 pub mod limit;
 pub mod message;
 pub mod node;
+pub mod pattern;
 pub mod queue;
 pub mod secret;
 pub mod store;
