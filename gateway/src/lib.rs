@@ -1,1 +1,4 @@
 //! The gateway: consumes webhooks and REPLIES, emits INBOUND and votes. Never chooses a flow.
+
+pub mod reply;
+pub mod resolve;

@@ -1,0 +1,151 @@
+//! Egress: consumes REPLIES, emits platform calls and `reply.sent` or `reply.failed`.
+//! Never sends a reply twice, never lets one channel hold up another.
+//!
+//! A delivery that has to wait (a channel's second within a second, a 429, a platform that
+//! is down) goes back to the queue with its delay, so what waits costs neither memory nor
+//! a place. The queue keeps a channel's replies in order by their ordering key.
+
+pub mod accounts;
+mod cards;
+pub mod chat;
+mod claim;
+mod deliver;
+mod journal;
+pub mod pace;
+pub mod port;
+mod room;
+pub mod shell;
+pub mod slack;
+pub mod split;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use aof_shared::ids::PlatformName;
+use aof_shared::node::{Node, StartError};
+use aof_shared::queue::{BoxError, Consumer, ConsumerSpec};
+use aof_shared::subject::Stream;
+
+use self::accounts::Accounts;
+use self::cards::Cards;
+use self::chat::ChatOutlet;
+use self::deliver::Desk;
+use self::pace::Pacer;
+use self::port::Outlet;
+use self::room::Room;
+use self::slack::client::SlackClient;
+use self::slack::{Slack, SlackOutlet};
+
+/// The part's name in health, and the consumer's.
+const PART: &str = "reply";
+/// Deliveries at work on one node: 5,000/s at 0.5 s a call, with room to spare.
+const MAX_IN_FLIGHT: usize = 4_096;
+/// Deliveries out at all nodes together.
+const MAX_ACK_PENDING: usize = 16_384;
+/// A delivery makes at most ten calls of 10 s in the worst case, but waits for none of its
+/// limits: it goes back instead. Silent for longer than this, its holder is gone.
+const ACK_WAIT_MS: u64 = 120_000;
+/// Deliveries of one pull.
+const PULL_BATCH: usize = 512;
+/// Longest wait of one pull.
+const PULL_WAIT_MS: u64 = 1_000;
+/// Pause after a pull that failed.
+const PULL_PAUSE_MS: u64 = 1_000;
+
+/// Starts the egress. Returns once it can work.
+///
+/// # Errors
+/// [`StartError`] when the consumer cannot be opened or TLS cannot be set up.
+pub async fn start(node: &Node) -> Result<(), StartError> {
+    let slack = slack(node)?;
+    let accounts = Accounts::new(node.config.clone());
+    let outlets: [(PlatformName, Arc<dyn Outlet>); 2] = [
+        (PlatformName::slack(), Arc::new(SlackOutlet::new(slack, accounts))),
+        (PlatformName::chat(), Arc::new(ChatOutlet::new(Arc::clone(&node.ports.live)))),
+    ];
+    start_with(node, HashMap::from(outlets)).await
+}
+
+/// Slack's API, paced by the node's limits.
+pub(crate) fn slack(node: &Node) -> Result<Slack, StartError> {
+    let client = SlackClient::new().map_err(|error| StartError {
+        role: "gateway",
+        reason: "TLS cannot be set up; check the machine's certificates".to_owned(),
+        source: Some(Box::new(error)),
+    })?;
+    let ports = &node.ports;
+    let pacer = Pacer::new(Arc::clone(&ports.limits), Arc::clone(&ports.clock));
+    Ok(Slack::new(client, pacer))
+}
+
+/// Starts the egress with the given outlets.
+pub(crate) async fn start_with(
+    node: &Node,
+    outlets: HashMap<PlatformName, Arc<dyn Outlet>>,
+) -> Result<(), StartError> {
+    let spec = ConsumerSpec {
+        stream: Stream::Replies,
+        name: PART.to_owned(),
+        rest: None,
+        ack_wait_ms: ACK_WAIT_MS,
+        max_ack_pending: MAX_ACK_PENDING,
+    };
+    let consumer = node.ports.queue.consumer(spec).await.map_err(|error| StartError {
+        role: "gateway",
+        reason: "the queue does not open the consumer of REPLIES; check the backend".to_owned(),
+        source: Some(Box::new(error) as BoxError),
+    })?;
+    let desk = Desk {
+        ports: node.ports.clone(),
+        metrics: Arc::clone(&node.metrics),
+        outlets,
+        cards: Cards::new(Arc::clone(&node.ports.store)),
+        room: Room::new(MAX_IN_FLIGHT),
+    };
+    node.health.up(PART);
+    node.lifecycle.spawn(run(node.clone(), consumer, Arc::new(desk)));
+    Ok(())
+}
+
+/// Pulls until told to stop; what was pulled is finished.
+async fn run(node: Node, consumer: Arc<dyn Consumer>, desk: Arc<Desk>) {
+    let places = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+    loop {
+        let room = tokio::select! {
+            biased;
+            () = node.lifecycle.stopped() => return,
+            permit = places.acquire() => {
+                drop(permit);
+                places.available_permits().clamp(1, PULL_BATCH)
+            }
+        };
+        let pulled = tokio::select! {
+            biased;
+            () = node.lifecycle.stopped() => return,
+            pulled = consumer.pull(None, room, PULL_WAIT_MS) => pulled,
+        };
+        let deliveries = match pulled {
+            Ok(deliveries) => {
+                node.health.up(PART);
+                deliveries
+            }
+            Err(error) => {
+                tracing::error!(%error, "replies cannot be pulled");
+                node.health.down(PART, format!("replies cannot be pulled: {error}"));
+                tokio::time::sleep(Duration::from_millis(PULL_PAUSE_MS)).await;
+                continue;
+            }
+        };
+        for delivery in deliveries {
+            let desk = Arc::clone(&desk);
+            let Ok(permit) = Arc::clone(&places).acquire_owned().await else { return };
+            node.lifecycle.spawn(async move {
+                desk.handle(delivery).await;
+                drop(permit);
+            });
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! One delivery of REPLIES: claimed, sent, journaled, settled.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use aof_shared::event::EventType;
+use aof_shared::ids::PlatformName;
+use aof_shared::message::{Reply, ReplyContent};
+use aof_shared::queue::{Cause, Delivery, Publication, QueueError, Stored};
+use aof_shared::store::Ports;
+use aof_shared::telemetry::{DeadLetterLabels, Metrics, ScopeLabels};
+
+use super::cards::Cards;
+use super::claim::{self, Sent, Stop};
+use super::journal::{self, ROLE};
+use super::port::{Body, Outlet, Piece, SendError};
+use super::room::Room;
+
+/// Attempts before a reply becomes a dead letter; with the backoff about two minutes.
+const MAX_ATTEMPTS: u32 = 8;
+/// First pause after a failed attempt; doubles each time.
+const FIRST_PAUSE_MS: u64 = 500;
+/// Longest pause between attempts.
+const MAX_PAUSE_MS: u64 = 60_000;
+/// Pause when the store or the queue is away.
+const BACKEND_PAUSE_MS: u64 = 1_000;
+/// Pause of a delivery whose account holds its share of places.
+const BUSY_PAUSE_MS: u64 = 1_000;
+
+/// Takes deliveries and settles them.
+pub(crate) struct Desk {
+    pub(crate) ports: Ports,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) outlets: HashMap<PlatformName, Arc<dyn Outlet>>,
+    pub(crate) cards: Cards,
+    pub(crate) room: Arc<Room>,
+}
+
+/// How a delivery is settled.
+enum Verdict {
+    /// It is over.
+    Done,
+    /// It comes again.
+    Later { delay_ms: u64, cause: Cause },
+}
+
+/// What sending all pieces of a reply came to.
+#[derive(Default)]
+struct Report {
+    ids: Vec<String>,
+    pieces: usize,
+    chars: usize,
+    unknown: Vec<String>,
+    /// A card that people see already, or something newer.
+    superseded: bool,
+    /// A card that was posted just now and still waits for votes.
+    decorate: Option<String>,
+}
+
+impl Desk {
+    /// Sends what the delivery holds and settles it. Logs what goes wrong, once.
+    pub(crate) async fn handle(&self, delivery: Delivery) {
+        let (verdict, decorate) = self.decide(&delivery).await;
+        let settled = match verdict {
+            Verdict::Done => delivery.ack().await,
+            Verdict::Later { delay_ms, cause } => delivery.nak(delay_ms, cause).await,
+        };
+        if let Err(error) = settled {
+            // It comes again, and its claims say what was sent.
+            tracing::warn!(%error, "reply could not be settled");
+        }
+        if let Some((outlet, reply, id)) = decorate {
+            outlet.decorate(&reply, &id).await;
+        }
+    }
+
+    async fn decide(
+        &self,
+        delivery: &Delivery,
+    ) -> (Verdict, Option<(Arc<dyn Outlet>, Reply, String)>) {
+        let source = &delivery.message;
+        let reply = match read(source) {
+            Ok(reply) => reply,
+            Err(detail) => {
+                let why = ("unreadable", detail);
+                return (self.give_up(source, None, why, delivery.failures).await, None);
+            }
+        };
+        let Some(outlet) = self.outlets.get(&reply.to.platform).map(Arc::clone) else {
+            let detail = format!(
+                "nothing here sends to {}; answer on a platform that is supported",
+                reply.to.platform
+            );
+            let why = ("no_outlet", detail);
+            return (self.give_up(source, Some(&reply), why, delivery.failures).await, None);
+        };
+        let Some(_seat) = self.room.enter(&reply.to) else {
+            self.deferred("gateway/account");
+            let delay_ms = spread(BUSY_PAUSE_MS, reply.id.0);
+            return (Verdict::Later { delay_ms, cause: Cause::Deferred }, None);
+        };
+        match self.send_all(outlet.as_ref(), &reply).await {
+            Ok(report) => {
+                let decorate = report.decorate.clone().map(|id| (outlet, reply.clone(), id));
+                (self.journal(source, &reply, &report).await, decorate)
+            }
+            Err(stop) => (self.stopped(source, &reply, stop, delivery.failures).await, None),
+        }
+    }
+
+    async fn send_all(&self, outlet: &dyn Outlet, reply: &Reply) -> Result<Report, Stop> {
+        let mut report = Report::default();
+        for piece in self.pieces(outlet, reply).await? {
+            let Some(piece) = piece else {
+                report.superseded = true;
+                continue;
+            };
+            report.pieces += 1;
+            report.chars += piece.body.chars();
+            match self.send_one(outlet, reply, &piece).await? {
+                Sent::Unknown(reason) => report.unknown.push(reason),
+                Sent::Before(id) => report.ids.extend(id),
+                Sent::Now(posted) => {
+                    if let Body::Card { view, replaces: None } = &piece.body
+                        && view.status == aof_shared::action::ApprovalStatus::Pending
+                    {
+                        report.decorate.clone_from(&posted.id);
+                    }
+                    report.ids.extend(posted.id);
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    /// The pieces of `reply`; `None` stands for a card that needs no drawing.
+    async fn pieces(&self, outlet: &dyn Outlet, reply: &Reply) -> Result<Vec<Option<Piece>>, Stop> {
+        let pieces = outlet.pieces(reply);
+        let ReplyContent::Approval { view } = &reply.content else {
+            return Ok(pieces.into_iter().map(Some).collect());
+        };
+        let body = self.cards.plan(&reply.to.tenant, view).await.map_err(Stop::Store)?;
+        Ok(vec![body.map(|body| Piece { id: reply.id, body })])
+    }
+
+    async fn send_one(
+        &self,
+        outlet: &dyn Outlet,
+        reply: &Reply,
+        piece: &Piece,
+    ) -> Result<Sent, Stop> {
+        let wait_ms = outlet.wait_ms(reply, &piece.body);
+        if wait_ms > 0 {
+            let scope = format!("{}/pacing", reply.to.platform);
+            return Err(Stop::Platform(SendError::Limited { retry_after_ms: wait_ms, scope }));
+        }
+        let sent = if outlet.repeatable(&piece.body) {
+            match outlet.send(reply, piece).await {
+                Ok(posted) => Sent::Now(posted),
+                Err(SendError::Unknown { reason }) => {
+                    return Err(Stop::Platform(SendError::Unavailable { reason }));
+                }
+                Err(SendError::Gone) => return self.repost(outlet, reply, piece).await,
+                Err(error) => return Err(Stop::Platform(error)),
+            }
+        } else {
+            let now_ms = self.ports.clock.now_ms();
+            claim::send(self.ports.store.as_ref(), outlet, reply, piece, now_ms).await?
+        };
+        if let Sent::Now(posted) = &sent
+            && let Err(error) = self.cards.shown(reply, &piece.body, posted).await
+        {
+            tracing::error!(tenant.id = %reply.to.tenant, %error,
+                "a posted card could not be remembered: votes by reaction will not find it");
+        }
+        Ok(sent)
+    }
+
+    /// Posts a card anew whose message is gone.
+    async fn repost(
+        &self,
+        outlet: &dyn Outlet,
+        reply: &Reply,
+        piece: &Piece,
+    ) -> Result<Sent, Stop> {
+        let Body::Card { view, replaces: Some(_) } = &piece.body else {
+            return Err(Stop::Platform(SendError::Gone));
+        };
+        let body = Body::Card { view: view.clone(), replaces: None };
+        Box::pin(self.send_one(outlet, reply, &Piece { id: piece.id, body })).await
+    }
+
+    async fn journal(&self, source: &Stored, reply: &Reply, report: &Report) -> Verdict {
+        let now_ms = self.ports.clock.now_ms();
+        let event = if report.unknown.is_empty() {
+            let outcome = if report.superseded { "superseded" } else { "sent" };
+            let more = json!({
+                "outcome": outcome,
+                "platform_id": report.ids.first(),
+                "platform_ids": report.ids,
+                "parts": report.pieces,
+                "chars": report.chars,
+            });
+            journal::event(EventType::ReplySent, reply, source, now_ms, more)
+        } else {
+            tracing::warn!(tenant.id = %reply.to.tenant, reply.id = %reply.id,
+                reason = %report.unknown.join("; "),
+                "nobody knows whether a reply arrived; it is not sent again");
+            let more = json!({
+                "outcome": "unknown",
+                "reason": "unknown",
+                "detail": report.unknown.join("; "),
+                "platform_ids": report.ids,
+                "parts": report.pieces,
+                "unknown_parts": report.unknown.len(),
+            });
+            journal::event(EventType::ReplyFailed, reply, source, now_ms, more)
+        };
+        self.publish(event.publication().map(|publication| vec![publication])).await
+    }
+
+    /// Decides what follows from a piece that was not sent.
+    async fn stopped(&self, source: &Stored, reply: &Reply, stop: Stop, failures: u32) -> Verdict {
+        let error = match stop {
+            Stop::Store(error) => {
+                tracing::warn!(%error, "replies wait for the store");
+                return later(BACKEND_PAUSE_MS, reply.id.0, Cause::Deferred);
+            }
+            Stop::Platform(error) => error,
+        };
+        match error {
+            SendError::Limited { retry_after_ms, scope } => {
+                self.deferred(&scope);
+                Verdict::Later { delay_ms: retry_after_ms.max(1), cause: Cause::Deferred }
+            }
+            SendError::Refused { reason, detail } => {
+                self.give_up(source, Some(reply), (reason, detail), failures).await
+            }
+            SendError::Unavailable { reason } if failures + 1 < MAX_ATTEMPTS => {
+                tracing::info!(tenant.id = %reply.to.tenant, reply.id = %reply.id, reason,
+                    failures, "reply is tried again later");
+                let pause = FIRST_PAUSE_MS << failures.min(16);
+                later(pause.min(MAX_PAUSE_MS), reply.id.0, Cause::Failed)
+            }
+            error @ (SendError::Unavailable { .. }
+            | SendError::Gone
+            | SendError::Unknown { .. }) => {
+                let detail = format!("{error}; gave up after {} attempts", failures + 1);
+                self.give_up(source, Some(reply), ("unavailable", detail), failures + 1).await
+            }
+        }
+    }
+
+    /// Makes a dead letter of it, with the reason and what to do.
+    async fn give_up(
+        &self,
+        source: &Stored,
+        reply: Option<&Reply>,
+        why: (&'static str, String),
+        failures: u32,
+    ) -> Verdict {
+        let now_ms = self.ports.clock.now_ms();
+        let (reason, detail) = (why.0, why.1.clone());
+        tracing::error!(tenant.id = %source.subject.tenant(), reason, detail,
+            "reply cannot be sent; see `aofctl dead-letters list`");
+        let event = reply.map(|reply| {
+            let more = json!({"outcome": "not_sent", "reason": reason, "detail": detail,
+                "attempts": failures});
+            journal::event(EventType::ReplyFailed, reply, source, now_ms, more)
+        });
+        let batch = journal::dead_letter(source, reply, why, failures, now_ms).and_then(|dead| {
+            let event = event.map(|event| event.publication()).transpose()?;
+            Ok(std::iter::once(dead).chain(event).collect())
+        });
+        let verdict = self.publish(batch).await;
+        if matches!(verdict, Verdict::Done) {
+            let labels = DeadLetterLabels { role: ROLE.to_owned(), reason: reason.to_owned() };
+            self.metrics.dead_letters.get_or_create(&labels).inc();
+        }
+        verdict
+    }
+
+    /// Publishes what was decided; the delivery is over only when that is stored.
+    async fn publish(&self, batch: Result<Vec<Publication>, serde_json::Error>) -> Verdict {
+        let stored = match batch {
+            Ok(batch) => self.ports.queue.publish(batch).await,
+            Err(error) => {
+                tracing::error!(%error, "an event could not be written; the reply is settled");
+                return Verdict::Done;
+            }
+        };
+        match stored {
+            Ok(_) => Verdict::Done,
+            Err(QueueError::TooLarge { bytes, .. }) => {
+                tracing::error!(bytes, "an event is too large; the reply is settled without");
+                Verdict::Done
+            }
+            Err(error) => {
+                tracing::warn!(%error, "replies wait for the queue");
+                Verdict::Later { delay_ms: BACKEND_PAUSE_MS, cause: Cause::Deferred }
+            }
+        }
+    }
+
+    fn deferred(&self, scope: &str) {
+        let labels = ScopeLabels { scope: scope.to_owned() };
+        self.metrics.deferrals.get_or_create(&labels).inc();
+    }
+}
+
+/// Reads a reply and checks that it stays within its subject's tenant and platform.
+fn read(source: &Stored) -> Result<Reply, String> {
+    let reply: Reply =
+        serde_json::from_slice(&source.payload).map_err(|e| format!("not a reply: {e}"))?;
+    let subject = &source.subject;
+    if &reply.to.tenant != subject.tenant() || reply.to.platform.as_str() != subject.rest() {
+        return Err(format!("a reply to {} of {}", reply.to.platform, reply.to.tenant));
+    }
+    Ok(reply)
+}
+
+fn later(pause_ms: u64, id: Uuid, cause: Cause) -> Verdict {
+    Verdict::Later { delay_ms: spread(pause_ms, id), cause }
+}
+
+/// `pause_ms` and up to half of it more, so that replies that failed together do not come
+/// back together. Drawn from the id: the same reply always keeps its place.
+fn spread(pause_ms: u64, id: Uuid) -> u64 {
+    let (_, low) = id.as_u64_pair();
+    pause_ms + low % (pause_ms / 2).max(1)
+}

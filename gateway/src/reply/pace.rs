@@ -1,0 +1,104 @@
+//! Keeps calls within a platform's limits: windows that all nodes share, and pauses
+//! that the platform asked for.
+//!
+//! A window is decided by the `Limits` port, so it holds across gateways. Beside it each
+//! node remembers when a scope is free again, so that work which must wait goes back to
+//! the queue without asking anyone.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aof_shared::clock::{Clock, UnixMs};
+use aof_shared::limit::{Admission, Demand, Limits, Window};
+
+use super::port::SendError;
+
+/// Scopes remembered; beyond it those that are free again are forgotten.
+const MAX_PAUSES: usize = 65_536;
+/// Longest pause that a platform is believed.
+const MAX_PAUSE_MS: u64 = 3_600_000;
+/// Wait when the limiter itself cannot decide.
+const LIMITER_AWAY_MS: u64 = 1_000;
+
+/// A limit of a platform: so many calls in a window, shared under `scope`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pace {
+    /// Who shares it, such as `slack/<tenant>/<instance>/chat.postMessage/<channel>`.
+    pub scope: String,
+    /// Whose limit, for metrics: no tenant, no channel.
+    pub label: &'static str,
+    /// At most so many calls.
+    pub limit: u32,
+    /// In any stretch of so many milliseconds.
+    pub window_ms: u64,
+}
+
+/// Admits calls. Cheap to clone.
+#[derive(Clone)]
+pub struct Pacer {
+    limits: Arc<dyn Limits>,
+    clock: Arc<dyn Clock>,
+    free_at: Arc<Mutex<HashMap<String, UnixMs>>>,
+}
+
+impl Pacer {
+    /// A pacer with nothing paused.
+    #[must_use]
+    pub fn new(limits: Arc<dyn Limits>, clock: Arc<dyn Clock>) -> Self {
+        Self { limits, clock, free_at: Arc::default() }
+    }
+
+    /// How long `scope` is closed as far as this node knows, in milliseconds.
+    #[must_use]
+    pub fn wait_ms(&self, scope: &str) -> u64 {
+        let now = self.clock.now_ms();
+        let free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+        free_at.get(scope).map_or(0, |at| at.saturating_sub(now))
+    }
+
+    /// Takes one admission of `pace`.
+    ///
+    /// # Errors
+    /// [`SendError::Limited`] when it has to wait; nothing was taken.
+    pub async fn admit(&self, pace: &Pace) -> Result<(), SendError> {
+        let limited =
+            |retry_after_ms| SendError::Limited { retry_after_ms, scope: pace.label.to_owned() };
+        let wait = self.wait_ms(&pace.scope);
+        if wait > 0 {
+            return Err(limited(wait));
+        }
+        let window =
+            Window { scope: pace.scope.clone(), limit: pace.limit, window_ms: pace.window_ms };
+        let demand = Demand { windows: vec![window], ..Demand::default() };
+        match self.limits.admit(&demand).await {
+            Ok(Admission::Granted) => {
+                if pace.limit == 1 {
+                    self.pause(&pace.scope, pace.window_ms);
+                }
+                Ok(())
+            }
+            Ok(Admission::Deferred { retry_after_ms, .. }) => {
+                self.pause(&pace.scope, retry_after_ms);
+                Err(limited(retry_after_ms.max(1)))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "pacing waits for the limiter");
+                Err(limited(LIMITER_AWAY_MS))
+            }
+        }
+    }
+
+    /// Closes `scope` for `ms`, unless it is closed for longer already.
+    pub fn pause(&self, scope: &str, ms: u64) {
+        let now = self.clock.now_ms();
+        let until = now.saturating_add(ms.min(MAX_PAUSE_MS));
+        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if free_at.len() >= MAX_PAUSES {
+            free_at.retain(|_, at| *at > now);
+        }
+        if free_at.len() < MAX_PAUSES || free_at.contains_key(scope) {
+            let at = free_at.entry(scope.to_owned()).or_insert(until);
+            *at = (*at).max(until);
+        }
+    }
+}

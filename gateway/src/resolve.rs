@@ -1,0 +1,241 @@
+//! Channel names: consumes requests to look one up, writes the store. Never decides a
+//! route, and no ingress ever waits for it.
+//!
+//! Flows may name channels, events carry ids. Names are read at the start, when the
+//! configuration changes, and when a message comes from a channel nobody asked about; until
+//! then such a flow does not match (platforms.md, *Channel names*).
+
+mod directory;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use aof_shared::config::{Instance, Snapshot};
+use aof_shared::ids::{InstanceName, PlatformName, TenantId};
+use aof_shared::lifecycle::Lifecycle;
+use aof_shared::node::Node;
+use aof_shared::subject::LiveSubject;
+
+use self::directory::Directory;
+use crate::reply::accounts::Accounts;
+use crate::reply::port::SendError;
+
+/// Lookups at work or waiting for their admission; more are dropped, and asked for again
+/// with the channel's next message.
+const MAX_LOOKUPS: usize = 1_024;
+/// Attempts to read all names of an account; afterwards only single lookups go on.
+const MAX_WARM_ATTEMPTS: u32 = 8;
+/// First pause after a failed attempt; doubles each time, up to five minutes.
+const WARM_PAUSE_MS: u64 = 2_000;
+/// Longest pause between attempts.
+const MAX_WARM_PAUSE_MS: u64 = 300_000;
+/// Attempts of one lookup.
+const MAX_LOOKUP_ATTEMPTS: u32 = 3;
+/// Pause when the backend's signals are away.
+const LISTEN_PAUSE_MS: u64 = 1_000;
+/// Longest id of a channel that is looked up; Slack's have 9 to 12 characters.
+const MAX_CHANNEL_BYTES: usize = 64;
+
+/// A request to look a channel up, on `LiveSubject::resolve(platform)`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Request {
+    /// Whose account.
+    pub tenant: TenantId,
+    /// The account.
+    pub instance: InstanceName,
+    /// The channel's platform id.
+    pub channel: String,
+    /// Ask even though the name was asked lately: the platform said that it changed.
+    #[serde(default)]
+    pub changed: bool,
+}
+
+/// Starts looking names up. Returns at once; what fails is logged and tried again.
+pub async fn start(node: &Node) {
+    let slack = match crate::reply::slack(node) {
+        Ok(slack) => slack,
+        Err(error) => {
+            tracing::error!(%error, "channel names cannot be looked up");
+            return;
+        }
+    };
+    let resolver = Arc::new(Resolver {
+        directory: Directory::new(slack, node.ports.clone(), node.config.clone()),
+        accounts: Accounts::new(node.config.clone()),
+        asking: Mutex::default(),
+        lifecycle: node.lifecycle.clone(),
+    });
+    let listening = Arc::clone(&resolver);
+    node.lifecycle.spawn(listen(node.clone(), listening));
+    node.lifecycle.spawn(watch(node.clone(), resolver));
+}
+
+struct Resolver {
+    directory: Directory,
+    accounts: Accounts,
+    /// Lookups at work: the same channel is asked for once.
+    asking: Mutex<HashSet<Request>>,
+    lifecycle: Lifecycle,
+}
+
+/// Answers requests until told to stop.
+async fn listen(node: Node, resolver: Arc<Resolver>) {
+    let subject = LiveSubject::resolve(&PlatformName::slack());
+    loop {
+        let mut listener = match node.ports.live.listen(&subject).await {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::warn!(%error, "requests for channel names cannot be heard");
+                if resolver.pause(LISTEN_PAUSE_MS).await { continue } else { return }
+            }
+        };
+        loop {
+            let signal = tokio::select! {
+                biased;
+                () = node.lifecycle.stopped() => return,
+                signal = listener.next() => signal,
+            };
+            match signal {
+                Some(payload) => resolver.take(&payload),
+                None => break,
+            }
+        }
+        if !resolver.pause(LISTEN_PAUSE_MS).await {
+            return;
+        }
+    }
+}
+
+/// Reads all names of every account that needs them, now and when it changes.
+async fn watch(node: Node, resolver: Arc<Resolver>) {
+    let mut snapshots = node.config.watch();
+    let mut known: HashSet<Account> = HashSet::new();
+    loop {
+        let snapshot = snapshots.borrow_and_update().clone();
+        let needed = needing(&snapshot);
+        for (account, instance) in &needed {
+            if !known.contains(account) {
+                let resolver = Arc::clone(&resolver);
+                let instance = Arc::clone(instance);
+                node.lifecycle.spawn(async move { resolver.warm(&instance).await });
+            }
+        }
+        known = needed.into_iter().map(|(account, _)| account).collect();
+        tokio::select! {
+            biased;
+            () = node.lifecycle.stopped() => return,
+            changed = snapshots.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// What makes an account another one: whose, which, and what it logs in with where.
+type Account = (TenantId, InstanceName, Option<String>, Option<aof_shared::secret::Secret>);
+
+fn needing(snapshot: &Snapshot) -> Vec<(Account, Arc<Instance>)> {
+    let slack = PlatformName::slack();
+    let wants = |i: &&Arc<Instance>| i.platform == slack && i.needs_channel_names;
+    let account = |i: &Instance| {
+        (i.tenant.clone(), i.name.clone(), i.api_base_url.clone(), i.bot_token.clone())
+    };
+    snapshot.instances.iter().filter(wants).map(|i| (account(i), Arc::clone(i))).collect()
+}
+
+impl Resolver {
+    /// Takes a request if it is to be trusted and nobody is at it.
+    fn take(self: &Arc<Self>, payload: &[u8]) {
+        let Ok(request) = serde_json::from_slice::<Request>(payload) else {
+            tracing::debug!("a request for a channel name could not be read");
+            return;
+        };
+        let plain = request.channel.bytes().all(|b| b.is_ascii_alphanumeric());
+        if !plain || request.channel.is_empty() || request.channel.len() > MAX_CHANNEL_BYTES {
+            return;
+        }
+        let slack = PlatformName::slack();
+        let Some(instance) = self.accounts.get(&request.tenant, &slack, &request.instance) else {
+            tracing::debug!(tenant.id = %request.tenant, "no such account to look a channel up");
+            return;
+        };
+        {
+            let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+            if asking.len() >= MAX_LOOKUPS || !asking.insert(request.clone()) {
+                return;
+            }
+        }
+        let resolver = Arc::clone(self);
+        self.lifecycle.spawn(async move {
+            resolver.look_up(&instance, &request).await;
+            resolver.asking.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
+        });
+    }
+
+    async fn look_up(&self, instance: &Instance, request: &Request) {
+        for _ in 0..MAX_LOOKUP_ATTEMPTS {
+            let result = self.directory.look_up(instance, &request.channel, request.changed).await;
+            match result {
+                Ok(()) => return,
+                Err(error) => {
+                    let Some(wait_ms) = wait_after(&error, WARM_PAUSE_MS) else {
+                        tracing::warn!(tenant.id = %instance.tenant, instance.name = %instance.name,
+                            %error, "a channel's name cannot be looked up");
+                        return;
+                    };
+                    if !self.pause(wait_ms).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn warm(&self, instance: &Instance) {
+        let mut cursor = None;
+        let mut failures = 0;
+        while failures < MAX_WARM_ATTEMPTS && !self.lifecycle.stopping() {
+            let pause = (WARM_PAUSE_MS << failures).min(MAX_WARM_PAUSE_MS);
+            let error = match self.directory.read_all(instance, &mut cursor).await {
+                Ok(channels) => {
+                    tracing::info!(tenant.id = %instance.tenant, instance.name = %instance.name,
+                        channels, "channel names are known");
+                    return;
+                }
+                Err(error) => error,
+            };
+            let Some(wait_ms) = wait_after(&error, pause) else {
+                tracing::error!(tenant.id = %instance.tenant, instance.name = %instance.name,
+                    %error, "channel names cannot be read: flows that name channels match only \
+                    those that are looked up one by one");
+                return;
+            };
+            if !matches!(error, SendError::Limited { .. }) {
+                failures += 1;
+            }
+            if !self.pause(wait_ms).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits; `false` when told to stop meanwhile.
+    async fn pause(&self, ms: u64) -> bool {
+        tokio::select! {
+            biased;
+            () = self.lifecycle.stopped() => false,
+            () = tokio::time::sleep(Duration::from_millis(ms)) => true,
+        }
+    }
+}
+
+/// How long to wait after `error`; `None`: trying again does not help.
+fn wait_after(error: &SendError, pause_ms: u64) -> Option<u64> {
+    match error {
+        SendError::Limited { retry_after_ms, .. } => Some(*retry_after_ms),
+        SendError::Unavailable { .. } | SendError::Unknown { .. } => Some(pause_ms),
+        SendError::Refused { .. } | SendError::Gone => None,
+    }
+}
+
