@@ -11,6 +11,7 @@ pub mod event;
 pub mod ids;
 pub mod lifecycle;
 pub mod limit;
+pub mod manifest;
 pub mod message;
 pub mod node;
 pub mod pattern;
