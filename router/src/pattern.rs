@@ -4,18 +4,19 @@
 //! loading a table only looks at them. A pattern that is a word, or words between bars,
 //! never becomes a regex at all.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aof_shared::pattern::{self, Case, MAX_PATTERN_BYTES, PatternError};
-use moka::sync::Cache;
+use arc_swap::ArcSwapOption;
 use regex::Regex;
 
 use crate::literal;
 
 /// Compiled regexes kept, for all tenants together; at 20 to 60 KiB each about 128 MiB
 /// at worst. The least used make room.
-const MAX_COMPILED: u64 = 2_048;
+const MAX_COMPILED: usize = 2_048;
 
 /// Characters that make a pattern more than words between bars.
 const META: [char; 13] = ['\\', '.', '+', '*', '?', '(', ')', '[', ']', '{', '}', '^', '$'];
@@ -33,16 +34,43 @@ enum Form {
     /// Matches where one of these occurs.
     Words(Box<[Box<str>]>),
     /// Verified by a regex, and only if one of `required` occurs when that is known.
-    Regex { id: u64, required: Option<Box<[Box<str>]>>, compiled: Compiled },
+    Regex { required: Option<Box<[Box<str>]>>, slot: Arc<Slot>, compiled: Compiled },
     /// Matches nothing.
     Unusable(PatternError),
 }
 
-/// Regexes by pattern number; `None` is one that turned out too large.
-type Compiled = Cache<u64, Option<Arc<Regex>>>;
+/// Where a pattern keeps its regex while there is room.
+#[derive(Debug, Default)]
+struct Slot {
+    /// Inside, `None` is one that turned out too large.
+    regex: ArcSwapOption<Option<Regex>>,
+    used: AtomicBool,
+}
+
+/// The slots that are filled, the oldest first.
+#[derive(Debug, Clone, Default)]
+struct Compiled(Arc<Mutex<VecDeque<Arc<Slot>>>>);
+
+impl Compiled {
+    /// Fills `slot`, and empties the oldest that was not used since it was last looked at.
+    fn fill(&self, slot: &Arc<Slot>, regex: Arc<Option<Regex>>) {
+        slot.regex.store(Some(regex));
+        let mut filled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        filled.push_back(slot.clone());
+        while filled.len() > MAX_COMPILED
+            && let Some(oldest) = filled.pop_front()
+        {
+            if oldest.used.swap(false, Ordering::Relaxed) {
+                filled.push_back(oldest);
+            } else {
+                oldest.regex.store(None);
+            }
+        }
+    }
+}
 
 impl Pattern {
-    fn new(source: Arc<str>, case: Case, id: u64, compiled: &Compiled) -> Self {
+    fn new(source: Arc<str>, case: Case, compiled: &Compiled) -> Self {
         let form = if source.len() > MAX_PATTERN_BYTES {
             Form::Unusable(PatternError::TooLong { bytes: source.len() })
         } else if let Some(words) = words(&source, case) {
@@ -53,7 +81,7 @@ impl Pattern {
                 Ok(hir) => {
                     let required = literal::required(&hir);
                     let required = required.map(|list| list.into_iter().map(Into::into).collect());
-                    Form::Regex { id, required, compiled: compiled.clone() }
+                    Form::Regex { required, slot: Arc::default(), compiled: compiled.clone() }
                 }
                 Err(error) => Form::Unusable(PatternError::Syntax(error.to_string())),
             }
@@ -75,9 +103,15 @@ impl Pattern {
                 words.iter().any(|word| text.contains(&**word))
             }
             Form::Words(words) => words.iter().any(|word| contains_ignoring_case(text, word)),
-            Form::Regex { id, compiled, .. } => compiled
-                .get_with(*id, || pattern::compile(&self.source, self.case).ok().map(Arc::new))
-                .is_some_and(|regex| regex.is_match(text)),
+            Form::Regex { slot, compiled, .. } => {
+                slot.used.store(true, Ordering::Relaxed);
+                if let Some(regex) = &*slot.regex.load() {
+                    return regex.as_ref().as_ref().is_some_and(|r| r.is_match(text));
+                }
+                let regex = Arc::new(pattern::compile(&self.source, self.case).ok());
+                compiled.fill(slot, regex.clone());
+                regex.as_ref().as_ref().is_some_and(|r| r.is_match(text))
+            }
             Form::Unusable(_) => false,
         }
     }
@@ -118,13 +152,12 @@ fn contains_ignoring_case(text: &str, word: &str) -> bool {
 #[derive(Debug, Clone)]
 pub(crate) struct Patterns {
     known: HashMap<(Case, Arc<str>), Arc<Pattern>>,
-    next_id: u64,
     compiled: Compiled,
 }
 
 impl Patterns {
     pub(crate) fn new() -> Self {
-        Self { known: HashMap::new(), next_id: 0, compiled: Cache::new(MAX_COMPILED) }
+        Self { known: HashMap::new(), compiled: Compiled::default() }
     }
 
     /// The pattern of `source`, the same one as before if it is known.
@@ -133,8 +166,7 @@ impl Patterns {
         if let Some(pattern) = self.known.get(&key) {
             return pattern.clone();
         }
-        self.next_id += 1;
-        let pattern = Arc::new(Pattern::new(key.1.clone(), case, self.next_id, &self.compiled));
+        let pattern = Arc::new(Pattern::new(key.1.clone(), case, &self.compiled));
         self.known.insert(key, pattern.clone());
         pattern
     }
@@ -185,6 +217,19 @@ mod tests {
             assert!(!pattern.matches("xxxxxxxxxxxx"));
             assert!(pattern.defect().is_some());
         }
+    }
+
+    #[test]
+    fn no_more_regexes_are_kept_than_fit_and_all_go_on_matching() {
+        let mut patterns = Patterns::new();
+        let all: Vec<_> = (0..MAX_COMPILED + 10)
+            .map(|n| (patterns.get(&format!("^x{n}$"), Case::Exact), format!("x{n}")))
+            .collect();
+        for _ in 0..2 {
+            assert!(all.iter().all(|(pattern, text)| pattern.matches(text)));
+        }
+        let filled = patterns.compiled.0.lock().expect("no test panicked").len();
+        assert_eq!(filled, MAX_COMPILED);
     }
 
     #[test]
