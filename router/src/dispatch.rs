@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use aof_shared::ids::Revision;
+use aof_shared::ids::{AgentName, InvalidName, Revision};
 use aof_shared::message::Message;
 use aof_shared::node::Node;
 use aof_shared::queue::{Cause, Consumer, Delivery, Publication, QueueError};
@@ -49,6 +49,9 @@ const MAX_BACKOFF_MS: u64 = 10_000;
 
 /// Deliveries that failed this often, by time-out, are given up.
 const MAX_FAILURES: u32 = 5;
+
+/// Header with the agent that the sender asked for by name.
+const PINNED_AGENT: &str = "agent";
 
 /// What becomes of one delivery.
 enum Step {
@@ -208,7 +211,13 @@ impl Dispatcher {
             Name::Nameless => Naming::Nameless,
             Name::Unknown => Naming::Unresolved,
         };
-        let request = Request::new(&message, naming);
+        let pinned = match pinned(from) {
+            Ok(pinned) => pinned,
+            Err(error) => {
+                return self.dead(from, table.revision(), "unreadable", error.to_string());
+            }
+        };
+        let request = Request::new(&message, naming).pinned_to(pinned.as_ref());
         let hangs = naming == Naming::Unresolved && table.hangs_on_name(&request);
         if hangs && table.is_resolved(&message) && self.names.awaited(&message).await {
             return Step::Later { delay_ms: NAME_DELAY_MS };
@@ -283,6 +292,11 @@ impl Dispatcher {
             tokio::time::sleep(Duration::from_millis(self.backoff_ms())).await;
         }
     }
+}
+
+/// The agent that the sender asked for by name.
+fn pinned(delivery: &Delivery) -> Result<Option<AgentName>, InvalidName> {
+    delivery.message.headers.get(PINNED_AGENT).map(AgentName::new).transpose()
 }
 
 /// How long to wait after `troubles` in a row.

@@ -65,7 +65,9 @@ impl<'a> Origin<'a> {
     pub(crate) fn missed(&self, miss: Miss, message: &Message, mut data: Value) -> Publications {
         let kind = match miss {
             Miss::Chatter => EventType::MessageIgnored,
-            Miss::Strict | Miss::NoDefault | Miss::NoAgent => EventType::MessageUnrouted,
+            Miss::Strict | Miss::NoDefault | Miss::UnknownAgent | Miss::NoAgent => {
+                EventType::MessageUnrouted
+            }
         };
         data["reason"] = miss.reason().into();
         let event = self.event(kind, "terminal", message).with(data);
@@ -187,6 +189,10 @@ fn notice(miss: Miss) -> &'static str {
     match miss {
         Miss::NoAgent => {
             "The flow for this message has no agent. Ask whoever runs this bot to add one."
+        }
+        Miss::UnknownAgent => {
+            "No flow takes this message to that agent here. Ask without naming an agent, or ask \
+             whoever runs this bot."
         }
         Miss::Chatter | Miss::Strict | Miss::NoDefault => {
             "No flow matches this message here. Ask whoever runs this bot to add a flow for this \

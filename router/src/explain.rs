@@ -48,7 +48,7 @@ pub struct FlowReport {
 /// What one filter of a flow makes of the message.
 #[derive(Debug, Clone, Serialize)]
 pub struct FilterReport {
-    /// `platform`, `instance`, `events`, `user`, `channel` or `pattern`.
+    /// `platform`, `agent`, `instance`, `events`, `user`, `channel` or `pattern`.
     pub filter: &'static str,
     /// `matched`, `failed`, `unset`, or `unresolved` when a channel's name is not known.
     pub result: &'static str,
@@ -89,6 +89,7 @@ fn missed(miss: Miss) -> (&'static str, String) {
         Miss::Chatter => ("ignored", "no flow listens, and the message does not speak to the bot"),
         Miss::Strict => ("unrouted", "no flow matches, and `strict_mode` is on"),
         Miss::NoDefault => ("unrouted", "no flow matches, and there is no `default_agent`"),
+        Miss::UnknownAgent => ("unrouted", "no flow that matches has the agent that was asked for"),
         Miss::NoAgent => ("unrouted", "the flow has no agent, and there is no `default_agent`"),
     };
     (outcome, reason.to_owned())
@@ -116,7 +117,7 @@ fn report(
         flow: flow.flow.name.as_str().to_owned(),
         source: format!("{}:{}", source.file.display(), source.line),
         score: score.unwrap_or(0),
-        filters: Filter::ALL.into_iter().map(|f| filter_report(f, flow, request)).collect(),
+        filters: shown(request).map(|f| filter_report(f, flow, request)).collect(),
         verdict,
     }
 }
@@ -130,6 +131,12 @@ fn excluded(flow: &CompiledFlow, request: &Request<'_>) -> String {
         text.push_str(" (the channel's name is not known)");
     }
     text
+}
+
+/// The filters of every flow; whether an agent was asked for is the message's matter.
+fn shown(request: &Request<'_>) -> impl Iterator<Item = Filter> {
+    let pinned = request.pinned.is_some();
+    Filter::ALL.into_iter().filter(move |f| pinned || *f != Filter::Agent)
 }
 
 fn filter_report(filter: Filter, flow: &CompiledFlow, request: &Request<'_>) -> FilterReport {
@@ -149,6 +156,10 @@ fn wants(filter: Filter, flow: &CompiledFlow) -> String {
     match filter {
         Filter::Platform => trigger.platform.as_ref().map(ToString::to_string).unwrap_or_default(),
         Filter::Instance => trigger.instance.as_ref().map(ToString::to_string).unwrap_or_default(),
+        Filter::Agent => {
+            let names = flow.flow.agents.iter().map(|a| a.name.as_str());
+            names.collect::<Vec<_>>().join(", ")
+        }
         Filter::Events => {
             let names = trigger.events.iter().map(|kind| format!("{kind:?}").to_lowercase());
             names.collect::<Vec<_>>().join(", ")

@@ -1,12 +1,13 @@
 //! Scores how well a flow fits a message. Pure: no I/O, no clock.
 //!
 //! Source of the weights: 001, *Routing Priority*. The weights of all filters that
-//! match add up; a filter that is set and does not match excludes the flow. `events`
-//! and the instance only exclude.
+//! match add up; a filter that is set and does not match excludes the flow. `events`,
+//! the account and an agent that was asked for only exclude.
 
 use std::sync::Arc;
 
 use aof_shared::config::{Flow, FlowAgent};
+use aof_shared::ids::AgentName;
 use aof_shared::message::Message;
 use aof_shared::pattern::Case;
 
@@ -25,6 +26,8 @@ pub const MAX_MATCHED_BYTES: usize = 8 * 1_024;
 pub enum Filter {
     /// `trigger.type`.
     Platform,
+    /// The agent that the sender asked for by name: the message's filter on flows.
+    Agent,
     /// The account behind the trigger's own credentials.
     Instance,
     /// `config.events`.
@@ -39,8 +42,15 @@ pub enum Filter {
 
 impl Filter {
     /// All of them, the cheapest to check first.
-    pub const ALL: [Self; 6] =
-        [Self::Platform, Self::Instance, Self::Events, Self::User, Self::Channel, Self::Pattern];
+    pub const ALL: [Self; 7] = [
+        Self::Platform,
+        Self::Agent,
+        Self::Instance,
+        Self::Events,
+        Self::User,
+        Self::Channel,
+        Self::Pattern,
+    ];
 
     /// What a match adds to the score.
     #[must_use]
@@ -50,7 +60,7 @@ impl Filter {
             Self::User => 80,
             Self::Pattern => 60,
             Self::Platform => 40,
-            Self::Instance | Self::Events => 0,
+            Self::Agent | Self::Instance | Self::Events => 0,
         }
     }
 
@@ -59,6 +69,7 @@ impl Filter {
     pub fn name(self) -> &'static str {
         match self {
             Self::Platform => "platform",
+            Self::Agent => "agent",
             Self::Instance => "instance",
             Self::Events => "events",
             Self::User => "user",
@@ -79,6 +90,13 @@ pub enum Outcome {
     Failed,
     /// It is set, and cannot be told because the channel's name is not known. Excludes.
     Unresolved,
+}
+
+impl Outcome {
+    /// What an empty list means where something is asked of it.
+    fn or_failed(self) -> Self {
+        if self == Self::Unset { Self::Failed } else { self }
+    }
 }
 
 /// A flow, ready to be scored.
@@ -120,6 +138,7 @@ impl CompiledFlow {
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     pub(crate) message: &'a Message,
+    pub(crate) pinned: Option<&'a AgentName>,
     pub(crate) naming: Naming<'a>,
     pub(crate) text: &'a str,
 }
@@ -131,16 +150,13 @@ impl<'a> Request<'a> {
     pub fn new(message: &'a Message, naming: Naming<'a>) -> Self {
         let text = message.text.trim();
         let text = &text[..text.floor_char_boundary(MAX_MATCHED_BYTES)];
-        Self { message, naming, text }
+        Self { message, pinned: None, naming, text }
     }
 
-    /// The same message under another naming.
+    /// The same, asking for one agent by name.
     #[must_use]
-    pub fn with_naming<'b>(self, naming: Naming<'b>) -> Request<'b>
-    where
-        'a: 'b,
-    {
-        Request { message: self.message, naming, text: self.text }
+    pub fn pinned_to(self, agent: Option<&'a AgentName>) -> Self {
+        Self { pinned: agent, ..self }
     }
 }
 
@@ -151,6 +167,10 @@ pub fn outcome(filter: Filter, flow: &CompiledFlow, request: &Request<'_>) -> Ou
     let message = request.message;
     match filter {
         Filter::Platform => optional(trigger.platform.as_ref(), &message.platform),
+        Filter::Agent => match request.pinned {
+            None => Outcome::Unset,
+            Some(name) => any(&flow.flow.agents, |agent| agent.name == *name).or_failed(),
+        },
         Filter::Instance => optional(trigger.instance.as_ref(), &message.instance),
         Filter::Events => any(&trigger.events, |kind| *kind == message.kind),
         Filter::User => any(&trigger.users, |user| *user == message.user.id),

@@ -42,10 +42,13 @@ pub(crate) fn rank(mut candidates: Vec<Candidate<'_>>) -> Vec<Candidate<'_>> {
     candidates
 }
 
-/// The first agent with a pattern that matches, else the first without patterns, else
+/// The agent that was asked for; else the first with a pattern that matches, else the first without patterns, else
 /// the first. `None` when the flow has no agent.
 #[must_use]
 pub fn agent<'t>(flow: &'t CompiledFlow, request: &Request<'_>) -> Option<&'t FlowAgent> {
+    if let Some(name) = request.pinned {
+        return flow.agents().map(|(agent, _)| agent).find(|agent| agent.name == *name);
+    }
     let by_pattern =
         flow.agents().find(|(_, patterns)| patterns.iter().any(|p| p.matches(request.text)));
     by_pattern

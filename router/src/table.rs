@@ -35,6 +35,8 @@ pub enum Miss {
     Strict,
     /// No flow matches and there is no `default_agent`: `message.unrouted`.
     NoDefault,
+    /// No flow that matches has the agent that was asked for, nor is it the default agent.
+    UnknownAgent,
     /// The flow that won has no agent, and there is no `default_agent`.
     NoAgent,
 }
@@ -47,6 +49,7 @@ impl Miss {
             Self::Chatter => "no_flow",
             Self::Strict => "strict_mode",
             Self::NoDefault => "no_default_agent",
+            Self::UnknownAgent => "unknown_agent",
             Self::NoAgent => "no_agent",
         }
     }
@@ -131,7 +134,7 @@ impl Table {
         let candidates = self.candidates(request);
         let verdict = match candidates.first() {
             Some(best) => self.within(best, request),
-            None => self.without_flow(request.message),
+            None => self.without_flow(request),
         };
         Decision { verdict, candidates }
     }
@@ -149,14 +152,18 @@ impl Table {
 
     /// Chatter that nobody listens to is left alone, or a bot in a busy channel would
     /// answer everything; whoever speaks to the bot gets the default agent.
-    fn without_flow(&self, message: &Message) -> Result<Route, Miss> {
-        if !is_addressed(message) {
+    fn without_flow(&self, request: &Request<'_>) -> Result<Route, Miss> {
+        if !is_addressed(request.message) {
             return Err(Miss::Chatter);
+        }
+        let default = self.snapshot.daemon.default_agent.as_ref();
+        if request.pinned.is_some() && request.pinned != default {
+            return Err(Miss::UnknownAgent);
         }
         if self.snapshot.daemon.strict_mode {
             return Err(Miss::Strict);
         }
-        let agent = self.snapshot.daemon.default_agent.clone().ok_or(Miss::NoDefault)?;
+        let agent = default.ok_or(Miss::NoDefault)?.clone();
         let flow = FlowName::default_route();
         Ok(Route { flow, agent, score: 0, priority: Priority::Normal })
     }

@@ -103,6 +103,25 @@ fn a_message_without_a_flow_goes_where_the_daemon_says() {
 }
 
 #[test]
+fn who_asks_for_an_agent_gets_it_from_a_flow_that_has_it_or_not_at_all() {
+    let table = table(vec![
+        flow("best").on("slack").channels(&["C0PROD111"]).agent("a", &[]),
+        flow("has-it").on("slack").agent("a", &[]).agent("b", &["other"]),
+        flow("elsewhere").on("discord").agent("c", &[]),
+    ]);
+    let asked = |name: &str| {
+        let (message, name) = (message("m"), name.parse().expect("a valid name"));
+        let request = Request::new(&message, Naming::Nameless).pinned_to(Some(&name));
+        table.decide(&request).verdict.map(|r| r.flow.as_str().to_owned())
+    };
+    assert_eq!(asked("a"), Ok("best".into()));
+    assert_eq!(asked("b"), Ok("has-it".into()));
+    assert_eq!(asked("general-assistant"), Ok("_default".into()));
+    assert_eq!(asked("c"), Err(Miss::UnknownAgent));
+    assert_eq!(asked("nobody"), Err(Miss::UnknownAgent));
+}
+
+#[test]
 fn a_decision_hangs_on_a_name_only_where_it_could_change_it() {
     let named = || flow("f").on("slack").channels(&["production"]).users(&["U1"]);
     let hangs = |flows: Vec<NewFlow>, message: &Message| {
