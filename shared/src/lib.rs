@@ -4,6 +4,7 @@
 //! them. This crate depends on no other crate of the workspace.
 
 pub mod action;
+pub mod backend;
 pub mod clock;
 pub mod config;
 pub mod dead;
@@ -17,6 +18,7 @@ pub mod node;
 pub mod pattern;
 pub mod queue;
 pub mod secret;
+mod sqlite;
 pub mod store;
 pub mod subject;
 pub mod telemetry;

@@ -16,6 +16,10 @@
 //!   keeps its place.
 //! - **counted by cause**: only [`Cause::Failed`] raises [`Delivery::failures`].
 
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
+pub(crate) mod embedded;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -113,7 +113,8 @@ impl Subject {
         Self::of(Stream::Dead, tenant, role)
     }
 
-    fn of(stream: Stream, tenant: &TenantId, rest: &str) -> Self {
+    /// The subject of a stored row.
+    pub(crate) fn of(stream: Stream, tenant: &TenantId, rest: &str) -> Self {
         Self { stream, tenant: tenant.clone(), rest: Arc::from(rest) }
     }
 
