@@ -9,6 +9,10 @@ use crate::ids::{
     TenantId,
 };
 
+/// Header of an INBOUND publication: the agent that the sender asked for by name. The
+/// router picks among the flows that have it.
+pub const PINNED_AGENT: &str = "agent";
+
 /// What kind of input a message is. A trigger's `events` filter on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
