@@ -238,4 +238,3 @@ fn wait_after(error: &SendError, pause_ms: u64) -> Option<u64> {
         SendError::Refused { .. } | SendError::Gone => None,
     }
 }
-

@@ -1,0 +1,26 @@
+//! The HTTP API: one file a resource.
+
+mod agents;
+mod approvals;
+pub(crate) mod body;
+mod chat;
+mod dead_letters;
+mod events;
+mod keys;
+mod status;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::app::Shared;
+
+/// The routes of all resources.
+pub(crate) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .merge(chat::routes())
+        .merge(agents::routes())
+        .merge(approvals::routes())
+        .merge(events::routes())
+        .merge(keys::routes())
+        .merge(dead_letters::routes())
+        .merge(status::routes())
+}

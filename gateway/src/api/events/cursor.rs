@@ -1,0 +1,165 @@
+//! Walks one account's journal from a position, page by page, and waits at its end.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use aof_shared::event::Event;
+use aof_shared::ids::TenantId;
+use aof_shared::queue::{QueueError, ReadRange, Stored};
+use aof_shared::subject::Stream;
+
+use super::filter::{Filter, Start};
+use crate::app::Shared;
+
+/// Events read at once.
+const PAGE: usize = 256;
+/// How long one read waits for something new.
+const READ_WAIT_MS: u64 = 5_000;
+/// How long a follower rests when the queue is away.
+const BACKOFF_MS: u64 = 500;
+/// How much wider each look back for `tail` is than the one before.
+const WIDEN: u64 = 8;
+
+/// What a reader gets.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// An entry of the journal.
+    Event(Box<Event>),
+    /// What the reader knew last is no longer held; the oldest that is.
+    Resync {
+        /// Its sequence number.
+        first_seq: u64,
+    },
+    /// The story is complete.
+    Done {
+        /// The last event's sequence number.
+        seq: u64,
+    },
+}
+
+/// A position in one account's journal.
+pub(super) struct Cursor {
+    app: Shared,
+    tenant: TenantId,
+    filter: Filter,
+    after_seq: u64,
+    ready: VecDeque<Item>,
+    over: bool,
+}
+
+impl Cursor {
+    /// Finds the position.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the journal cannot be read.
+    pub(super) async fn open(
+        app: Shared,
+        tenant: TenantId,
+        filter: Filter,
+        start: Start,
+    ) -> Result<Self, QueueError> {
+        let (first, last) = app.node.ports.queue.bounds(Stream::Events).await?;
+        let mut cursor =
+            Self { app, tenant, filter, after_seq: 0, ready: VecDeque::new(), over: false };
+        cursor.after_seq = match start {
+            Start::After(seq) if seq + 1 < first || seq > last => {
+                cursor.ready.push_back(Item::Resync { first_seq: first });
+                first.saturating_sub(1)
+            }
+            Start::After(seq) => seq,
+            Start::Oldest => first.saturating_sub(1),
+            Start::Now | Start::Tail(0) => last,
+            Start::Tail(n) => cursor.before_newest(n, (first, last)).await?,
+        };
+        Ok(cursor)
+    }
+
+    /// The next item; `None` at the end of a reader that does not follow, after `done`,
+    /// and when the node stops.
+    pub(super) async fn next(&mut self) -> Option<Item> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Some(item);
+            }
+            if self.over {
+                return None;
+            }
+            let wait_ms = if self.filter.follow { READ_WAIT_MS } else { 0 };
+            let app = self.app.clone();
+            let read = tokio::select! {
+                () = app.node.lifecycle.stopped() => return None,
+                read = self.page(self.after_seq, wait_ms) => read,
+            };
+            match read {
+                Ok(page) => self.take(&page),
+                Err(error) if self.filter.follow => {
+                    tracing::debug!(%error, "journal cannot be read");
+                    tokio::time::sleep(Duration::from_millis(BACKOFF_MS)).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "journal cannot be read to its end");
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, page: &[Stored]) {
+        self.over = !self.filter.follow && page.len() < PAGE;
+        for stored in page {
+            self.after_seq = stored.seq;
+            let Ok(event) = Event::from_stored(stored) else { continue };
+            if !self.filter.takes(&event) {
+                continue;
+            }
+            let (seq, ends) = (event.seq, self.filter.ends_with(&event));
+            self.ready.push_back(Item::Event(Box::new(event)));
+            if ends {
+                self.ready.push_back(Item::Done { seq });
+                self.over = true;
+                return;
+            }
+        }
+    }
+
+    async fn page(&self, after_seq: u64, wait_ms: u64) -> Result<Vec<Stored>, QueueError> {
+        let range = ReadRange {
+            tenant: Some(self.tenant.clone()),
+            rests: self.filter.kinds.clone(),
+            after_seq,
+            ..ReadRange::default()
+        };
+        self.app.node.ports.queue.read(Stream::Events, range, PAGE, wait_ms).await
+    }
+
+    /// The position before the newest `n` events that are wanted: looks back ever wider.
+    async fn before_newest(&self, n: usize, (first, last): (u64, u64)) -> Result<u64, QueueError> {
+        let mut width = n as u64;
+        loop {
+            let from = last.saturating_sub(width).max(first.saturating_sub(1));
+            let mut newest: VecDeque<u64> = VecDeque::new();
+            let mut after = from;
+            loop {
+                let page = self.page(after, 0).await?;
+                for stored in page.iter().filter(|s| self.wants(s)) {
+                    newest.push_back(stored.seq);
+                    if newest.len() > n {
+                        newest.pop_front();
+                    }
+                }
+                match page.last() {
+                    Some(stored) if page.len() == PAGE => after = stored.seq,
+                    _ => break,
+                }
+            }
+            if newest.len() == n || from < first {
+                return Ok(newest.front().map_or(last, |seq| seq - 1));
+            }
+            width = width.saturating_mul(WIDEN);
+        }
+    }
+
+    fn wants(&self, stored: &Stored) -> bool {
+        Event::from_stored(stored).is_ok_and(|event| self.filter.takes(&event))
+    }
+}

@@ -1,0 +1,87 @@
+//! What every handler shares, and the table of routes.
+
+use std::sync::Arc;
+
+use aof_shared::node::Node;
+use aof_shared::telemetry::IngressLabels;
+use axum::Router;
+use axum::response::IntoResponse;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::Options;
+use crate::auth::Keys;
+use crate::health::Gauges;
+use crate::instances::Directory;
+use crate::outcome::Outcomes;
+use crate::problem::Problem;
+use crate::seen::Seen;
+use crate::streams::Streams;
+use crate::{api, health, openapi, webhook};
+
+/// The state of a gateway. Losing it loses nothing: it is caches and open streams.
+pub(crate) struct App {
+    /// Ports, configuration, metrics, health, lifecycle.
+    pub(crate) node: Node,
+    /// Largest request body in bytes.
+    pub(crate) max_body_bytes: usize,
+    /// How long a chat request without streaming waits, in milliseconds.
+    pub(crate) chat_wait_ms: u64,
+    /// API keys looked up lately.
+    pub(crate) keys: Keys,
+    /// Instances by platform and name.
+    pub(crate) directory: Directory,
+    /// Signatures accepted lately.
+    pub(crate) seen: Seen,
+    /// Chats that wait for how their message ends.
+    pub(crate) outcomes: Outcomes,
+    /// Streams open now.
+    pub(crate) streams: Streams,
+    /// When the queue's gauges were read last.
+    pub(crate) gauges: Gauges,
+}
+
+/// How handlers get at the state.
+pub(crate) type Shared = Arc<App>;
+
+impl App {
+    /// The state of a gateway on `node`.
+    pub(crate) fn new(node: Node, options: &Options) -> Shared {
+        Arc::new(Self {
+            outcomes: Outcomes::new(&node),
+            node,
+            max_body_bytes: options.max_body_bytes,
+            chat_wait_ms: options.chat_wait_ms,
+            keys: Keys::default(),
+            directory: Directory::default(),
+            seen: Seen::default(),
+            streams: Streams::default(),
+            gauges: Gauges::default(),
+        })
+    }
+
+    /// Now, in milliseconds since the Unix epoch.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.node.ports.clock.now_ms()
+    }
+
+    /// Counts a request at the ingress. Source: telemetry, `agentflow_ingress_total`.
+    pub(crate) fn count(&self, platform: &str, outcome: &str) {
+        let labels = IngressLabels { platform: platform.to_owned(), outcome: outcome.to_owned() };
+        self.node.metrics.ingress.get_or_create(&labels).inc();
+    }
+}
+
+/// Every documented route.
+pub(crate) fn documented() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().merge(webhook::routes()).merge(api::routes()).merge(health::routes())
+}
+
+/// The whole HTTP surface.
+pub(crate) fn router(app: &Shared) -> Router {
+    let (routes, _) = documented().split_for_parts();
+    routes
+        .route("/openapi.json", axum::routing::get(openapi::serve))
+        .fallback(|| async { Problem::not_found("resource").into_response() })
+        .method_not_allowed_fallback(|| async { Problem::wrong_method().into_response() })
+        .with_state(app.clone())
+}

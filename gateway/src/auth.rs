@@ -1,0 +1,301 @@
+//! API keys: tenant-bound, scoped, stored as SHA-256. The tenant comes from the key alone.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aof_shared::clock::Clock;
+use aof_shared::ids::TenantId;
+use aof_shared::store::{ApiKey, Store, StoreError};
+use axum::http::{HeaderMap, header};
+use moka::sync::Cache;
+use sha2::{Digest, Sha256};
+
+use crate::app::App;
+use crate::problem::Problem;
+
+/// How long a key is remembered. With it a key revoked elsewhere dies within 15 s (K2).
+const CACHE_MS: u64 = 5_000;
+/// Keys remembered at once.
+const CACHE_CAP: u64 = 10_000;
+/// Bytes of randomness in a key's secret.
+const SECRET_BYTES: usize = 32;
+/// Bytes of randomness in a key's id.
+const ID_BYTES: usize = 6;
+/// Where the first operator key is written, below the data directory.
+const ADMIN_KEY_FILE: &str = "admin.key";
+/// Who the first operator key speaks as.
+const ADMIN_USER: &str = "admin";
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// Send messages.
+    Chat,
+    /// Read agents, approvals, the journal.
+    Read,
+    /// Vote on approvals.
+    Approve,
+    /// Keys, dead letters, the node.
+    Operate,
+}
+
+impl Scope {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Chat, Self::Read, Self::Approve, Self::Operate];
+
+    /// As stored and shown.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Read => "read",
+            Self::Approve => "approve",
+            Self::Operate => "operate",
+        }
+    }
+}
+
+/// Keys looked up lately, by hash.
+#[derive(Debug)]
+pub(crate) struct Keys(Cache<String, Arc<ApiKey>>);
+
+impl Default for Keys {
+    fn default() -> Self {
+        let lifetime = Duration::from_millis(CACHE_MS);
+        Self(Cache::builder().max_capacity(CACHE_CAP).time_to_live(lifetime).build())
+    }
+}
+
+impl Keys {
+    /// Forgets everything; a revocation on this node acts at once.
+    pub(crate) fn forget(&self) {
+        self.0.invalidate_all();
+    }
+}
+
+/// Who calls, for which account.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// The key.
+    pub(crate) key: Arc<ApiKey>,
+    /// The account of the path, which the key may act for.
+    pub(crate) tenant: TenantId,
+}
+
+impl Caller {
+    /// True for a key that may act for any account.
+    pub(crate) fn is_operator(&self) -> bool {
+        self.key.tenant.is_none()
+    }
+}
+
+impl App {
+    /// The caller, if their key may do `scope` for `account`.
+    ///
+    /// # Errors
+    /// 401 without a valid key; 404 for an account that is not the key's, as if it were
+    /// not there; 403 without the scope.
+    pub(crate) async fn authorize(
+        &self,
+        headers: &HeaderMap,
+        account: &str,
+        scope: Scope,
+    ) -> Result<Caller, Problem> {
+        let key = self.key(headers).await?;
+        let tenant = TenantId::new(account).map_err(|_| Problem::not_found("account"))?;
+        if key.tenant.as_ref().is_some_and(|own| *own != tenant) {
+            return Err(Problem::not_found("account"));
+        }
+        require(&key, scope)?;
+        Ok(Caller { key, tenant })
+    }
+
+    /// The caller, if they are the operator.
+    ///
+    /// # Errors
+    /// 401 without a valid key, 403 for any key that is bound to an account.
+    pub(crate) async fn operator(&self, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> {
+        let key = self.key(headers).await?;
+        if key.tenant.is_some() {
+            return Err(Problem::forbidden("only the operator's key may see the node"));
+        }
+        require(&key, Scope::Operate)?;
+        Ok(key)
+    }
+
+    async fn key(&self, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> {
+        let text = presented(headers).filter(|k| is_shaped(k)).ok_or_else(Problem::bad_key)?;
+        let hash = hash(text);
+        let key = match self.keys.0.get(&hash) {
+            Some(key) => key,
+            None => {
+                let found = self.node.ports.store.key_by_hash(&hash).await?;
+                let key = Arc::new(found.ok_or_else(Problem::bad_key)?);
+                self.keys.0.insert(hash, key.clone());
+                key
+            }
+        };
+        let expired = key.expires_at_ms.is_some_and(|at| at <= self.now_ms());
+        if expired || key.revoked_at_ms.is_some() {
+            return Err(Problem::bad_key());
+        }
+        Ok(key)
+    }
+}
+
+fn require(key: &ApiKey, scope: Scope) -> Result<(), Problem> {
+    if key.scopes.iter().any(|s| s == scope.as_str()) {
+        return Ok(());
+    }
+    Err(Problem::missing_scope(scope.as_str()))
+}
+
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+        return scheme.eq_ignore_ascii_case("bearer").then_some(key.trim());
+    }
+    headers.get("x-api-key")?.to_str().ok().map(str::trim)
+}
+
+/// Cheap test before a hash and a lookup are spent: `aof_<id>_<secret>`.
+fn is_shaped(key: &str) -> bool {
+    let mut parts = key.split('_');
+    let [prefix, id, secret] = [parts.next(), parts.next(), parts.next()];
+    let hex = |part: Option<&str>, bytes: usize| {
+        part.is_some_and(|p| p.len() == 2 * bytes && p.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    prefix == Some("aof")
+        && hex(id, ID_BYTES)
+        && hex(secret, SECRET_BYTES)
+        && parts.next().is_none()
+}
+
+fn hash(key: &str) -> String {
+    hex::encode(Sha256::digest(key.as_bytes()))
+}
+
+/// A fresh key: its id, and its whole text, which is shown once.
+pub(crate) fn draw() -> (String, String) {
+    let id = hex::encode(rand::random::<[u8; ID_BYTES]>());
+    let secret = hex::encode(rand::random::<[u8; SECRET_BYTES]>());
+    let text = format!("aof_{id}_{secret}");
+    (id, text)
+}
+
+/// The record of a key: everything but its text.
+pub(crate) fn record(text: &str, id: String, tenant: Option<TenantId>, user: &str) -> ApiKey {
+    ApiKey {
+        id,
+        hash: hash(text),
+        tenant,
+        user: user.to_owned(),
+        scopes: Vec::new(),
+        created_at_ms: 0,
+        expires_at_ms: None,
+        revoked_at_ms: None,
+    }
+}
+
+/// Why there is no operator key.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// The file cannot be read or written.
+    #[error("cannot use {}: check its owner and mode", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store does not answer.
+    #[error("cannot store the operator's key")]
+    Store(#[from] StoreError),
+}
+
+/// Makes sure that an operator key is in `<data_dir>/admin.key` (mode 0600) and counts.
+/// Keeps the one that is there unless it was revoked.
+///
+/// # Errors
+/// [`BootstrapError`] when the file or the store cannot be used.
+pub async fn ensure_admin_key(
+    store: &dyn Store,
+    data_dir: &Path,
+    clock: &dyn Clock,
+) -> Result<PathBuf, BootstrapError> {
+    let path = data_dir.join(ADMIN_KEY_FILE);
+    let failed = |source| BootstrapError::File { path: path.clone(), source };
+    let held = match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text.trim().to_owned()).filter(|text| is_shaped(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(error)),
+    };
+    let mut text = held;
+    if let Some(held) = &text {
+        match store.key_by_hash(&hash(held)).await? {
+            Some(known) if known.revoked_at_ms.is_none() => return Ok(path),
+            Some(_) => text = None,
+            // A crash came between the file and the store.
+            None => {}
+        }
+    }
+    let text = match text {
+        Some(text) => text,
+        None => {
+            let (_, text) = draw();
+            write_private(&path, &text).map_err(failed)?;
+            text
+        }
+    };
+    let id = text.split('_').nth(1).unwrap_or_default().to_owned();
+    let mut key = record(&text, id, None, ADMIN_USER);
+    key.scopes = Scope::ALL.map(|s| s.as_str().to_owned()).to_vec();
+    key.created_at_ms = clock.now_ms();
+    store.put_key(&key).await?;
+    Ok(path)
+}
+
+/// Replaces the file in one step; nobody else ever can read it.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let fresh = path.with_extension("new");
+    let _ = std::fs::remove_file(&fresh);
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_draw_makes_is_shaped_like_a_key() {
+        let (id, text) = draw();
+        assert!(is_shaped(&text) && text.contains(&id));
+        let long = format!("{text}0");
+        let more = format!("{text}_0");
+        for bad in ["", "aof", "aof_", "aof__", "aof_zz_zz", &text[1..], &long, &more] {
+            assert!(!is_shaped(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn both_headers_carry_a_key_and_other_schemes_do_not() {
+        let check = |name: &'static str, value: &str, expected: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().expect("a header value"));
+            assert_eq!(presented(&headers), expected, "{name}: {value}");
+        };
+        check("authorization", "Bearer k", Some("k"));
+        check("authorization", "bearer  k ", Some("k"));
+        check("authorization", "Basic k", None);
+        check("authorization", "k", None);
+        check("x-api-key", " k", Some("k"));
+        check("x-tenant-id", "k", None);
+    }
+}

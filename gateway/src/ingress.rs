@@ -1,0 +1,179 @@
+//! Publishes what came in: a message with its `message.accepted`, or a vote. Answers after the receipt.
+
+use aof_shared::action::{ActionMessage, Vote, VoteTarget};
+use aof_shared::event::{Event, EventType};
+use aof_shared::ids::{AgentName, EventId, MessageId, TenantId};
+use aof_shared::message::{Message, PINNED_AGENT};
+use aof_shared::queue::{Durability, Publication, QueueError, Receipt};
+use aof_shared::subject::Subject;
+use aof_shared::trace::{CAUSATION, TRACEPARENT, TraceContext};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::app::App;
+
+/// What the queue made of a message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Accepted {
+    /// The message.
+    pub(crate) message_id: MessageId,
+    /// It had been accepted before.
+    pub(crate) duplicate: bool,
+    /// How durable it is.
+    pub(crate) durability: Durability,
+    /// Where its `message.accepted` stands in the journal.
+    pub(crate) journal_seq: u64,
+}
+
+/// The receipt as senders get it.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct ReceiptBody {
+    /// The message's id; the same for every delivery of the same event.
+    #[schema(value_type = String)]
+    pub(crate) message_id: Uuid,
+    /// It had been accepted before.
+    pub(crate) duplicate: bool,
+    /// `fsync`, `quorum` or `memory`.
+    #[schema(value_type = String)]
+    pub(crate) durability: Durability,
+}
+
+impl From<Accepted> for ReceiptBody {
+    fn from(accepted: Accepted) -> Self {
+        Self {
+            message_id: accepted.message_id.0,
+            duplicate: accepted.duplicate,
+            durability: accepted.durability,
+        }
+    }
+}
+
+/// What goes with a message beside itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Hop {
+    /// The trace that it belongs to.
+    pub(crate) trace: TraceContext,
+    /// The agent that the sender asked for by name.
+    pub(crate) agent: Option<AgentName>,
+    /// The message that this one tries again.
+    pub(crate) retry_of: Option<MessageId>,
+}
+
+impl Hop {
+    /// A hop that belongs to `trace` and nothing else.
+    pub(crate) fn of(trace: TraceContext) -> Self {
+        Self { trace, agent: None, retry_of: None }
+    }
+}
+
+/// Publishes `message` and its `message.accepted` in one batch.
+///
+/// # Errors
+/// [`QueueError`]: nothing was accepted, or it may be tried again under the same id.
+pub(crate) async fn publish_message(
+    app: &App,
+    message: &Message,
+    hop: Hop,
+) -> Result<Accepted, QueueError> {
+    let batch = message_batch(app, message, hop);
+    let receipts = app.node.ports.queue.publish(batch).await?;
+    let [inbound, journal] = first_two(&receipts);
+    if inbound.duplicate {
+        journal_duplicate(app, message).await;
+    }
+    Ok(Accepted {
+        message_id: message.id,
+        duplicate: inbound.duplicate,
+        durability: app.node.ports.queue.durability(),
+        journal_seq: journal.seq,
+    })
+}
+
+/// INBOUND and EVENTS entries of one message, in this order.
+pub(crate) fn message_batch(app: &App, message: &Message, hop: Hop) -> Vec<Publication> {
+    let trace = hop.trace;
+    let accepted = EventId::derive(message.id.0, "accepted");
+    let mut event =
+        Event::new(accepted, &message.tenant, EventType::MessageAccepted, message.received_at_ms)
+            .about(message)
+            .under(&app.node.config.current().revision)
+            .with(json!({
+                "platform": message.platform,
+                "instance": message.instance,
+                "channel": message.channel.id,
+                "user": message.user.id,
+                "kind": message.kind,
+                "event_id": message.event_id,
+                "retry_of": hop.retry_of,
+                "agent": hop.agent,
+            }));
+    event.trace_id = Some(trace.trace_id());
+    let subject = Subject::inbound(&message.tenant, &message.platform);
+    let mut inbound = Publication::json(subject, message.id.0, message)
+        .expect("a message has only text keys")
+        .ordered_by(message.ordering_key())
+        .with_header(TRACEPARENT, trace.traceparent())
+        .with_header(CAUSATION, accepted.to_string());
+    if let Some(agent) = &hop.agent {
+        inbound = inbound.with_header(PINNED_AGENT, agent.as_str());
+    }
+    vec![inbound, traced(&event, trace)]
+}
+
+/// `event` as a publication of `trace`.
+pub(crate) fn traced(event: &Event, trace: TraceContext) -> Publication {
+    let publication = event.publication().expect("event data has only text keys");
+    publication.with_header(TRACEPARENT, trace.traceparent())
+}
+
+fn first_two(receipts: &[Receipt]) -> [Receipt; 2] {
+    *receipts.first_chunk().expect("a receipt for each publication of the batch")
+}
+
+/// Best effort: the first delivery is in the journal already.
+async fn journal_duplicate(app: &App, message: &Message) {
+    let id = EventId(Uuid::now_v7());
+    let event = Event::new(id, &message.tenant, EventType::MessageDuplicate, app.now_ms())
+        .about(message)
+        .caused_by(EventId::derive(message.id.0, "accepted"));
+    let publication = event.publication().expect("event data has only text keys");
+    if let Err(error) = app.node.ports.queue.publish(vec![publication]).await {
+        tracing::debug!(%error, message.id = %message.id, "duplicate not journaled");
+    }
+}
+
+/// A vote on its way.
+#[derive(Debug)]
+pub(crate) struct VotePublication {
+    /// Whose approval it is about.
+    pub(crate) tenant: TenantId,
+    /// Dedupe id, derived from the platform's event where there is one.
+    pub(crate) id: Uuid,
+    /// The vote.
+    pub(crate) vote: Vote,
+    /// The trace that it belongs to.
+    pub(crate) trace: TraceContext,
+}
+
+/// Publishes a vote. Votes on one thing keep their order. What the approver says about
+/// it names [`VotePublication::id`] as its cause.
+///
+/// # Errors
+/// [`QueueError`]: it was not cast, or may be cast again under the same id.
+pub(crate) async fn publish_vote(app: &App, cast: VotePublication) -> Result<Receipt, QueueError> {
+    let key = match &cast.vote.target {
+        VoteTarget::Action { id } => format!("vote/{id}"),
+        VoteTarget::Posted { at, message } => {
+            format!("vote/{}/{}/{}/{message}", at.platform, at.instance, at.channel)
+        }
+    };
+    let subject = Subject::action(&cast.tenant);
+    let publication = Publication::json(subject, cast.id, &ActionMessage::Vote(cast.vote))
+        .expect("a vote has only text keys")
+        .ordered_by(key)
+        .with_header(TRACEPARENT, cast.trace.traceparent())
+        .with_header(CAUSATION, cast.id.to_string());
+    let receipts = app.node.ports.queue.publish(vec![publication]).await?;
+    Ok(*receipts.first().expect("a receipt for each publication of the batch"))
+}

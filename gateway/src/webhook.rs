@@ -1,0 +1,177 @@
+//! `POST /webhook/…`: signature, replay guard, shape, publish; 2xx only after the queue's receipt.
+
+use std::sync::Arc;
+
+use aof_shared::config::Instance;
+use aof_shared::ids::MessageId;
+use aof_shared::trace::TraceContext;
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::body;
+use crate::app::{App, Shared};
+use crate::ingress::{Hop, ReceiptBody, VotePublication, publish_message, publish_vote};
+use crate::instances::{Authenticated, authenticate};
+use crate::platform::{self, Answer, Inbound, Platform, Signed};
+use crate::problem::{Problem, ProblemBody};
+
+/// The routes of this file.
+pub(crate) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(named)).routes(routes!(unnamed))
+}
+
+/// Takes a platform's webhook for one instance.
+#[utoipa::path(
+    post,
+    path = "/webhook/{platform}/{instance}",
+    tag = "webhooks",
+    params(
+        ("platform" = String, Path, description = "`slack`"),
+        ("instance" = String, Path, description = "the instance's name"),
+    ),
+    request_body(content = String, description = "the platform's own body, signed"),
+    responses(
+        (status = 200, description = "accepted, and as durable as it says", body = ReceiptBody),
+        (status = 401, description = "not signed, or stale, or replayed", body = ProblemBody),
+        (status = 404, description = "no such platform or instance", body = ProblemBody),
+        (status = 413, description = "body over the cap", body = ProblemBody),
+        (status = 503, description = "not accepted; send it again", body = ProblemBody),
+    )
+)]
+async fn named(
+    State(app): State<Shared>,
+    Path((platform, instance)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    receive(&app, &platform, Some(&instance), request).await
+}
+
+/// Takes a platform's webhook; the credential that verifies names the instance.
+#[utoipa::path(
+    post,
+    path = "/webhook/{platform}",
+    tag = "webhooks",
+    params(("platform" = String, Path, description = "`slack`")),
+    request_body(content = String, description = "the platform's own body, signed"),
+    responses(
+        (status = 200, description = "accepted, and as durable as it says", body = ReceiptBody),
+        (status = 401, description = "not signed, or stale, or replayed", body = ProblemBody),
+        (status = 404, description = "no such platform", body = ProblemBody),
+        (status = 413, description = "body over the cap", body = ProblemBody),
+        (status = 503, description = "not accepted; send it again", body = ProblemBody),
+    )
+)]
+async fn unnamed(
+    State(app): State<Shared>,
+    Path(platform): Path<String>,
+    request: Request,
+) -> Response {
+    receive(&app, &platform, None, request).await
+}
+
+async fn receive(app: &App, platform: &str, name: Option<&str>, request: Request) -> Response {
+    let Some(platform) = platform::by_name(platform) else {
+        return Problem::not_found("platform").into_response();
+    };
+    let facts = platform.facts();
+    let candidates = app.directory.candidates(&app.node.config, facts.name, name);
+    if candidates.is_empty() {
+        return Problem::not_found("instance").into_response();
+    }
+    match take(app, platform, &candidates, request).await {
+        Ok((outcome, response)) => {
+            app.count(facts.name, outcome);
+            response
+        }
+        Err(problem) => {
+            app.count(facts.name, outcome_of(problem.status()));
+            problem.into_response()
+        }
+    }
+}
+
+fn outcome_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "unauthorized",
+        StatusCode::SERVICE_UNAVAILABLE => "unavailable",
+        _ => "invalid",
+    }
+}
+
+/// Verifies before anything else. A signature is remembered only once the request took
+/// effect, so that a retry of what got 503 passes.
+async fn take(
+    app: &App,
+    platform: &dyn Platform,
+    candidates: &[Arc<Instance>],
+    request: Request,
+) -> Result<(&'static str, Response), Problem> {
+    let (parts, body) = request.into_parts();
+    let body = body::read(&parts.headers, body, app.max_body_bytes).await?;
+    let now_ms = app.now_ms();
+    let signed = Signed { headers: &parts.headers, body: &body, now_ms };
+    let (instance, fingerprint) = match authenticate(platform, candidates, &signed) {
+        Authenticated::As(instance, fingerprint) => (instance, fingerprint),
+        Authenticated::Ambiguous => {
+            tracing::error!(
+                platform = platform.facts().name,
+                "several tenants share a signing secret: set `team_id` on each instance"
+            );
+            return Err(Problem::bad_signature());
+        }
+        Authenticated::Nobody => return Err(Problem::bad_signature()),
+    };
+    if app.seen.contains(&fingerprint) {
+        return Err(Problem::bad_signature());
+    }
+    let inbound =
+        platform.normalize(&signed, &instance).map_err(|e| Problem::invalid(e.to_string()))?;
+    let answered = settle(app, &instance, inbound).await?;
+    app.seen.remember(fingerprint, now_ms);
+    Ok(answered)
+}
+
+async fn settle(
+    app: &App,
+    instance: &Instance,
+    inbound: Inbound,
+) -> Result<(&'static str, Response), Problem> {
+    match inbound {
+        Inbound::Challenge(challenge) => {
+            Ok(("ignored", Json(json!({ "challenge": challenge })).into_response()))
+        }
+        Inbound::Ignored(reason, answer) => {
+            Ok(("ignored", answered(answer, json!({ "ignored": reason }))))
+        }
+        Inbound::Message(message, answer) => {
+            let accepted = publish_message(app, &message, Hop::of(TraceContext::start())).await?;
+            let outcome = if accepted.duplicate { "duplicate" } else { "accepted" };
+            Ok((outcome, answered(answer, ReceiptBody::from(accepted))))
+        }
+        Inbound::Vote { event_id, vote, answer } => {
+            let tenant = instance.tenant.clone();
+            let event_id = format!("vote:{event_id}");
+            let id = MessageId::derive(&tenant, &instance.platform, &instance.name, &event_id).0;
+            let trace = TraceContext::start();
+            let cast = VotePublication { tenant, id, vote: *vote, trace };
+            let receipt = publish_vote(app, cast).await?;
+            let outcome = if receipt.duplicate { "duplicate" } else { "accepted" };
+            let durability = app.node.ports.queue.durability();
+            let duplicate = receipt.duplicate;
+            let body = json!({ "vote_id": id, "duplicate": duplicate, "durability": durability });
+            Ok((outcome, answered(answer, body)))
+        }
+    }
+}
+
+fn answered(answer: Answer, body: impl serde::Serialize) -> Response {
+    match answer {
+        Answer::Receipt => Json(body).into_response(),
+        Answer::Empty => StatusCode::OK.into_response(),
+    }
+}
