@@ -1,6 +1,6 @@
 //! Says who is still needed, and why some votes do not count. Pure.
 
-use aof_shared::action::{Approval, ApprovalStatus, Choice, Identity};
+use aof_shared::action::{Approval, ApprovalStatus, Choice, Identity, Quorum, RecordedVote};
 use aof_shared::clock::UnixMs;
 use aof_shared::ids::ActionId;
 use serde::{Deserialize, Serialize};
@@ -44,15 +44,45 @@ pub struct Uncounted {
     pub why: NotCounted,
 }
 
+/// What an explanation is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// The action.
+    pub id: ActionId,
+    /// How it stands.
+    pub status: ApprovalStatus,
+    /// Who asked.
+    pub requester: &'a Identity,
+    /// Who may decide.
+    pub quorum: &'a Quorum,
+    /// Who has.
+    pub votes: &'a [RecordedVote],
+    /// From then on it counts as denied.
+    pub expires_at_ms: UnixMs,
+}
+
 /// Explains `approval` from its chain and votes.
 #[must_use]
 pub fn explain(approval: &Approval) -> Explanation {
     let action = &approval.action;
-    let (chain, requester) = (&action.quorum, &action.requester);
-    let latest = quorum::latest(chain, &approval.votes);
-    let mut explanation = Explanation {
+    explain_case(&Case {
         id: action.id,
         status: approval.status,
+        requester: &action.requester,
+        quorum: &action.quorum,
+        votes: &approval.votes,
+        expires_at_ms: action.expires_at_ms,
+    })
+}
+
+/// Explains a case, wherever its parts come from.
+#[must_use]
+pub fn explain_case(case: &Case<'_>) -> Explanation {
+    let (chain, requester) = (case.quorum, case.requester);
+    let latest = quorum::latest(chain, case.votes);
+    let mut explanation = Explanation {
+        id: case.id,
+        status: case.status,
         chain: chain.chain.clone(),
         require: chain.require,
         missing: 0,
@@ -60,7 +90,7 @@ pub fn explain(approval: &Approval) -> Explanation {
         denied: Vec::new(),
         waiting_for: Vec::new(),
         not_counted: Vec::new(),
-        expires_at_ms: action.expires_at_ms,
+        expires_at_ms: case.expires_at_ms,
         summary: String::new(),
     };
     for vote in latest.values() {
@@ -73,8 +103,8 @@ pub fn explain(approval: &Approval) -> Explanation {
             (Choice::Withdraw, _) => {}
         }
     }
-    if approval.status == ApprovalStatus::Pending {
-        explanation.missing = quorum::tally(chain, requester, &approval.votes).missing();
+    if case.status == ApprovalStatus::Pending {
+        explanation.missing = quorum::tally(chain, requester, case.votes).missing();
         let agreed: Vec<&str> = explanation.approved.iter().map(chain::human).collect();
         let open = chain::eligible(chain, requester).into_iter().filter(|id| !agreed.contains(id));
         explanation.waiting_for = open.map(str::to_owned).collect();

@@ -219,13 +219,19 @@ async fn reject(
     let kind = EventType::ApprovalVoteRejected;
     let (id, at_ms) = (vote_event(ballot), desk.now_ms());
     let mut data = vote_data(ballot);
-    data["why"] = json!(rejection.to_string());
+    data["said"] = data["reason"].take();
+    data["reason"] = json!(rejection.to_string());
     let publication = match approval {
         Some(approval) => decide::journal(
             decide::event(&approval.action, id, kind, at_ms).with(data),
             origin(desk, approval, ballot),
         )?,
-        None => Event::new(id, tenant, kind, at_ms).with(data).publication()?,
+        None => {
+            let mut event = Event::new(id, tenant, kind, at_ms).with(data);
+            event.causation_id = ballot.cause;
+            event.trace_id = Some(ballot.trace.trace_id());
+            event.publication()?
+        }
     };
     desk.publish(vec![publication]).await?;
     tracing::info!(
