@@ -1,5 +1,8 @@
 //! The command line: one file a command, and the only crate that knows every other.
 
+mod findings;
+mod log;
+mod sample;
 pub mod serve;
 
 use std::process::ExitCode;

@@ -24,8 +24,9 @@ impl FormatTime for Utc {
 /// When either has a value that is not understood.
 pub fn start() -> anyhow::Result<()> {
     let filter = match std::env::var("AOF_LOG") {
-        Ok(text) => EnvFilter::try_new(&text)
-            .map_err(|e| anyhow::anyhow!("AOF_LOG is not a filter such as `info,aof_worker=debug`: {e}"))?,
+        Ok(text) => EnvFilter::try_new(&text).map_err(|e| {
+            anyhow::anyhow!("AOF_LOG is not a filter such as `info,aof_worker=debug`: {e}")
+        })?,
         Err(_) => EnvFilter::new(DEFAULT_FILTER),
     };
     let json = match std::env::var("AOF_LOG_FORMAT").as_deref() {

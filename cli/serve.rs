@@ -15,7 +15,7 @@ use aof_shared::node::{Health, Node};
 use aof_shared::telemetry::Metrics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{EXIT_COULD_NOT, EXIT_NO, findings, reload, sample};
+use crate::{EXIT_COULD_NOT, EXIT_NO, findings, sample};
 
 /// How long a node may take to finish what it has begun once it is told to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
@@ -137,18 +137,15 @@ fn open(args: &Args, snapshot: Snapshot, backend: &Lifecycle) -> anyhow::Result<
 /// finds the others at work.
 async fn start(args: &Args, node: &Node, sources: Sources) -> anyhow::Result<String> {
     let ports = &node.ports;
-    aof_gateway::ensure_admin_key(&ports.store, &args.data_dir, &ports.clock).await?;
+    aof_gateway::ensure_admin_key(ports.store.as_ref(), &args.data_dir, ports.clock.as_ref())
+        .await?;
     aof_approver::start(node).await?;
     aof_router::start(node).await?;
-    aof_worker::start(node, aof_worker::Options::new(args.data_dir.join("runs"))).await?;
     aof_gateway::reply::start(node).await?;
-    aof_gateway::resolve::start(node).await?;
+    aof_gateway::resolve::start(node).await;
     let daemon = node.config.current().daemon.clone();
     let listen = args.listen.clone().unwrap_or_else(|| daemon.listen.clone());
     let running = aof_gateway::start(node, aof_gateway::Options::new(listen)).await?;
-    if daemon.watch {
-        reload::start(node, sources);
-    }
     node.lifecycle.spawn(sample::run(node.clone()));
     Ok(format!("http://{}", running.local_addr))
 }
