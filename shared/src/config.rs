@@ -3,6 +3,7 @@
 //! Manifests are read and checked in [`crate::manifest`]; what comes out is this.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -314,8 +315,8 @@ pub enum SessionStrategy {
     PerUserPerChat,
 }
 
-/// A platform account. Belongs to one tenant.
-#[derive(Debug, Clone)]
+/// A platform account. Belongs to one tenant. `Debug` leaves out what settings hold.
+#[derive(Clone)]
 pub struct Instance {
     /// Its name in `/webhook/{platform}/{instance}`.
     pub name: InstanceName,
@@ -333,6 +334,21 @@ pub struct Instance {
     pub needs_channel_names: bool,
     /// Everything else of the trigger's or daemon's configuration.
     pub settings: BTreeMap<String, serde_json::Value>,
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance")
+            .field("name", &self.name)
+            .field("tenant", &self.tenant)
+            .field("platform", &self.platform)
+            .field("bot_token", &self.bot_token)
+            .field("signing_secret", &self.signing_secret)
+            .field("api_base_url", &self.api_base_url)
+            .field("needs_channel_names", &self.needs_channel_names)
+            .field("settings", &self.settings.keys())
+            .finish()
+    }
 }
 
 /// `DaemonConfig.spec`.

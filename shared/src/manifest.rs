@@ -30,6 +30,7 @@ mod pattern;
 mod platform;
 mod read;
 mod suggest;
+mod tool;
 mod trigger;
 mod yaml;
 

@@ -214,3 +214,17 @@ fn limits_and_cluster_settings_load_as_shown() {
     let cluster = snapshot(loaded).daemon.cluster.clone();
     assert_eq!(cluster.redis_url.expect("given").expose(), "redis_url");
 }
+#[test]
+fn the_wrong_example_is_wrong_and_the_correct_ones_are_correct() {
+    let text = include_str!("manifests/fragments/environments.yaml");
+    let parts: Vec<&str> = text.split_inclusive("\n").collect();
+    let starts: Vec<usize> = (0..parts.len()).filter(|n| parts[*n].starts_with("spec:")).collect();
+    assert_eq!(starts.len(), 3);
+    for (n, start) in starts.iter().enumerate() {
+        let end = starts.get(n + 1).copied().unwrap_or(parts.len());
+        let loaded = fragment(FLOW, &parts[*start..end].concat(), "  agents: [{name: a}]\n");
+        let codes: Vec<_> = loaded.findings.iter().map(|f| f.code).collect();
+        let expected: &[&str] = if n == 0 { &["mixed-environments"] } else { &[] };
+        assert_eq!(codes, expected, "{}", rendered(&loaded.findings));
+    }
+}

@@ -91,7 +91,7 @@ impl Accounts {
         for entry in &mut self.entries {
             let Some(name) = entry.named.clone() else { continue };
             if !taken.insert((entry.instance.platform.clone(), name.clone())) {
-                let message = format!("two accounts are called `{name}` on one platform");
+                let message = "another account of this platform has the same `instance` name";
                 findings.push(entry.origin.error("duplicate-name", message));
             }
             entry.instance.name = name;

@@ -1,20 +1,18 @@
 //! Reads `kind: Agent`, in the form with `metadata` and `spec` and in the flat one.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{
     Agent, DEFAULT_MAX_ITERATIONS, Memory, ModelRef, Runtime, SessionStrategy, SourceRef,
-    ToolConfig,
 };
 use crate::ids::{AgentName, Revision};
 
 use super::finding::At;
 use super::instance::NAME_RULE;
-use super::read::{Fields, Text, is_key};
-use super::suggest::nearest;
-use super::yaml::{Node, Value};
+use super::read::{Fields, Text};
+use super::tool;
+use super::yaml::Value;
 
 /// An agent and where its name stands.
 #[derive(Debug)]
@@ -36,14 +34,16 @@ pub(super) fn read(
     let model = spec.text("model").map(|text| model_ref(&text.value)).unwrap_or_default();
     let instructions = spec.any(&["instructions", "system_prompt"]);
     let instructions = instructions.and_then(|(_, node)| scope.text(node, "instructions"));
+    let tools = tool::tools(&mut spec).unwrap_or_default();
+    let tool_config = tool::tool_config(&mut spec, Some(&tools));
     let mut agent = Agent {
         revision: Revision::of(source.as_bytes()),
         source: SourceRef { file: PathBuf::from(&**scope.file), line: line as usize },
         runtime: runtime(&mut spec),
         model,
         instructions: instructions.map(|text| text.value).unwrap_or_default(),
-        tools: tools(&mut spec).unwrap_or_default(),
-        tool_config: tool_config(&mut spec),
+        tools,
+        tool_config,
         max_iterations: spec.positive("max_iterations").unwrap_or(DEFAULT_MAX_ITERATIONS),
         temperature: temperature(&mut spec),
         max_tokens: spec.positive("max_tokens"),
@@ -147,67 +147,4 @@ fn memory(spec: &mut Fields<'_, '_>) -> Memory {
     fields.known(&["type", "config"]);
     fields.finish();
     memory
-}
-
-/// `tools`: names, or mappings that have one.
-pub(super) fn tools(fields: &mut Fields<'_, '_>) -> Option<Vec<String>> {
-    let node = fields.take("tools")?;
-    let Value::List(items) = &node.value else {
-        return Some(fields.scope.texts(node, "tools").into_iter().map(|t| t.value).collect());
-    };
-    let mut names = Vec::new();
-    for item in items {
-        names.extend(tool_name(fields, item));
-    }
-    Some(names)
-}
-
-fn tool_name(fields: &Fields<'_, '_>, item: &Node<'_>) -> Option<String> {
-    let scope = fields.scope;
-    if !matches!(item.value, Value::Map(_)) {
-        return scope.text(item, "tools").map(|text| text.value);
-    }
-    let mut tool = Fields::of(scope, item, "spec.tools[]")?;
-    let name = tool.text("name");
-    if name.is_none() {
-        let message = "this form of tool is not understood, so the tool is left out".to_owned();
-        let help = "write the program's name, and its settings below `tool_config`".to_owned();
-        scope.warn_with("not-supported", item.at, (message, help));
-        return None;
-    }
-    tool.known(&["description", "type"]);
-    tool.finish();
-    name.map(|text| text.value)
-}
-
-/// `tool_config`: settings by tool.
-pub(super) fn tool_config(fields: &mut Fields<'_, '_>) -> BTreeMap<String, ToolConfig> {
-    let mut all = BTreeMap::new();
-    let Some(mut tools) = fields.fields("tool_config", "tool_config") else { return all };
-    let entries: Vec<_> = tools.rest().collect();
-    for (key, node) in entries {
-        let Some(mut tool) = Fields::of(tools.scope, node, "tool_config") else { continue };
-        let mut config = ToolConfig::default();
-        if let Some(node) = tool.take("allowed_commands") {
-            let commands = tool.scope.texts(node, "allowed_commands");
-            config.allowed_commands = Some(commands.into_iter().map(|t| t.value).collect());
-        }
-        for (setting, node) in tool.rest() {
-            misspelt(&tool, &setting.text, setting.at);
-            let value = tool.scope.json(node, &setting.text);
-            config.settings.insert(setting.text.to_string(), value);
-        }
-        all.insert(key.text.to_string(), config);
-    }
-    all
-}
-
-/// A misspelt `allowed_commands` would allow everything, so it does not load.
-fn misspelt(tool: &Fields<'_, '_>, key: &str, at: At) {
-    let near = nearest(key, ["allowed_commands", "allowed_command", "commands"]);
-    if near.is_some() && !is_key(key, "allowed_commands") {
-        let message = format!("`{key}` restricts nothing");
-        let help = "did you mean `allowed_commands`?".to_owned();
-        tool.scope.error_with("unknown-key", at, (message, help));
-    }
 }

@@ -12,12 +12,14 @@ use super::yaml::Value;
 const DEFAULT_TIMEOUT_SECS: u64 = 300;
 
 /// The chain that `allowed_users` makes.
-const DEFAULT_CHAIN: &str = "default";
+pub(super) const DEFAULT_CHAIN: &str = "default";
 
 /// The chains as written: groups not yet resolved, with positions.
 #[derive(Debug, Default)]
 pub(super) struct ChainDoc {
     pub(super) name: String,
+    /// Its name as written, when it came from a variable.
+    pub(super) written: Option<Box<str>>,
     pub(super) approvers: Vec<Text>,
     pub(super) require: u32,
     pub(super) at: At,
@@ -135,7 +137,8 @@ fn default_chain(fields: &mut Fields<'_, '_>) -> Option<ChainDoc> {
     if approvers.is_empty() {
         nobody(fields, key.at, "`allowed_users` is empty");
     }
-    Some(ChainDoc { name: DEFAULT_CHAIN.to_owned(), approvers, require: 1, at: key.at })
+    let name = DEFAULT_CHAIN.to_owned();
+    Some(ChainDoc { name, approvers, require: 1, at: key.at, ..ChainDoc::default() })
 }
 
 fn read_chains(fields: &mut Fields<'_, '_>, chains: &mut Vec<ChainDoc>) {
@@ -153,7 +156,7 @@ fn read_chains(fields: &mut Fields<'_, '_>, chains: &mut Vec<ChainDoc>) {
         let require = chain.positive("require").unwrap_or(1);
         let (scope, at) = (chain.scope, name.as_ref().map_or(item.at, |text| text.at));
         chain.finish();
-        let name = name.map(|text| text.value).unwrap_or_default();
+        let (name, written) = name.map(|text| (text.value, text.written)).unwrap_or_default();
         if name.is_empty() {
             scope.error("missing-key", at, "a chain needs a `name`");
         } else if chains.iter().any(|other| other.name == name) {
@@ -164,7 +167,7 @@ fn read_chains(fields: &mut Fields<'_, '_>, chains: &mut Vec<ChainDoc>) {
         if approvers.is_empty() {
             scope.error("no-approvers", at, "this chain names nobody who may approve");
         }
-        chains.push(ChainDoc { name, approvers, require, at });
+        chains.push(ChainDoc { name, written, approvers, require, at });
     }
 }
 
@@ -199,7 +202,8 @@ fn rules(fields: &mut Fields<'_, '_>, chains: &[ChainDoc]) -> Vec<ApprovalRule> 
 
 fn unknown_chain(fields: &Fields<'_, '_>, chain: &Option<Text>, at: At, chains: &[ChainDoc]) {
     let shown = chain.as_ref().map_or(DEFAULT_CHAIN, Text::shown);
-    let help = match nearest(shown, chains.iter().map(|c| c.name.as_str())) {
+    let known = chains.iter().filter(|c| c.written.is_none()).map(|c| c.name.as_str());
+    let help = match nearest(shown, known) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "define it below `chains`".to_owned(),
     };

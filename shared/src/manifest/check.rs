@@ -1,5 +1,10 @@
 //! Checks between documents. What one document shows alone is found while reading it.
 
+mod approvers;
+mod environment;
+mod shadow;
+mod tools;
+
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -49,7 +54,11 @@ pub(super) fn all(world: &World<'_, '_>, findings: &mut Vec<Finding>) {
     for flow in world.flows() {
         agents(world, flow, findings);
         credentials(world, flow, findings);
+        environment::check(flow, findings);
+        approvers::check(world, flow, findings);
+        tools::check(world, flow, findings);
     }
+    shadow::check(world, findings);
 }
 
 /// Two flows of a tenant with one name.
@@ -91,7 +100,11 @@ fn agents(world: &World<'_, '_>, flow: Located<'_>, findings: &mut Vec<Finding>)
 }
 
 fn missing_agent(world: &World<'_, '_>, path: &Path, at: &Reference, name: &str) -> Finding {
-    let known = world.agents.keys().map(crate::ids::AgentName::as_str);
+    let documents = world.files.iter().flat_map(|file| &file.documents);
+    let known = documents.filter_map(|document| match &document.body {
+        Body::Agent(doc) if doc.written.is_none() => Some(doc.agent.name.as_str()),
+        _ => None,
+    });
     let help = match nearest(name, known).filter(|_| at.written.is_none()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "add a document with `kind: Agent` and this name".to_owned(),

@@ -101,7 +101,7 @@ fn account(scope: &Scope<'_>, key: &Key<'_>, node: &Node<'_>) -> Option<Account>
         fields.unknown(unknown);
         account.settings.insert(unknown.text.to_string(), scope.json(node, &unknown.text));
     }
-    if !account.has_credentials() && platform.needs_credentials() {
+    if !account.attempted && platform.needs_credentials() {
         let keys: Vec<&str> = platform.token.iter().take(1).map(|(_, by_env)| *by_env).collect();
         let help = format!("add `{}`, or `enabled: false`", keys.join("`, `"));
         let message = format!("`{}` has no credentials", platform.name);

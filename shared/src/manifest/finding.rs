@@ -70,8 +70,9 @@ pub struct Finding {
     /// The whole line, with secrets masked.
     #[serde(skip)]
     pub source: Option<String>,
+    /// Where the caret stands in `source`, which masking may have moved, and how wide.
     #[serde(skip)]
-    width: usize,
+    caret: (usize, usize),
 }
 
 /// Whether rendered findings carry terminal colours.
@@ -101,7 +102,7 @@ impl Finding {
             message: message.into(),
             help: None,
             source: None,
-            width: at.width as usize,
+            caret: (at.column as usize, at.width as usize),
         }
     }
 
@@ -137,10 +138,10 @@ impl Finding {
         let gap = " ".repeat(number.len());
         let _ = writeln!(out, "{gap}{}-->{} {}", pen.dim, pen.off, self.place());
         if let Some(source) = &self.source {
-            let before: String =
-                source.chars().take(self.column.saturating_sub(1)).map(blank).collect();
+            let (column, width) = self.caret;
+            let before: String = source.chars().take(column.saturating_sub(1)).map(blank).collect();
             let rest = source.chars().count().saturating_sub(before.chars().count()).max(1);
-            let carets = "^".repeat(self.width.clamp(1, rest));
+            let carets = "^".repeat(width.clamp(1, rest));
             let bar = format!("{}|{}", pen.dim, pen.off);
             let _ = writeln!(out, "{gap} {bar}");
             let _ = writeln!(out, "{}{number}{} {bar} {source}", pen.dim, pen.off);
@@ -209,10 +210,11 @@ pub(super) fn finish(mut findings: Vec<Finding>, order: &[Arc<Path>]) -> Vec<Fin
 
 fn attach(finding: &mut Finding, lines: &[String]) {
     let Some(line) = lines.get(finding.line - 1) else { return };
-    let line = mask(line);
-    let start = finding.column.saturating_sub(1);
-    finding.text =
-        line.chars().skip(start).take(finding.width).collect::<String>().trim().to_owned();
+    let (column, width) = finding.caret;
+    let (line, column) = mask(line, column);
+    let meant = line.chars().skip(column.saturating_sub(1)).take(width);
+    finding.text = meant.collect::<String>().trim().to_owned();
+    finding.caret = (column, width);
     finding.source = Some(line);
 }
 
@@ -227,9 +229,10 @@ pub(super) fn is_secret_key(key: &str) -> bool {
     !named && SECRET_WORDS.iter().any(|word| key.contains(word))
 }
 
-/// Replaces secrets that are written out in the file; references to variables stay.
-fn mask(line: &str) -> String {
-    let mut out = String::with_capacity(line.len());
+/// Replaces secrets that are written out in the file, and moves `column` along;
+/// references to variables stay.
+fn mask(line: &str, column: usize) -> (String, usize) {
+    let (mut out, mut column) = (String::with_capacity(line.len()), column);
     let mut rest = line;
     while let Some(colon) = rest.find(':') {
         let (before, after) = rest.split_at(colon + 1);
@@ -239,13 +242,21 @@ fn mask(line: &str) -> String {
         let value = after.trim_start().trim_start_matches(['"', '\'']);
         rest = after;
         if is_secret_key(&key[start..]) && !value.is_empty() && !value.starts_with("${") {
-            out.push_str(" ***");
-            rest = after.find([',', '}']).map_or("", |end| &after[end..]);
+            let end = after.find([',', '}']).unwrap_or(after.len());
+            let hidden = after[..end].chars().count();
+            if column > out.chars().count() + hidden {
+                column = column + MASK.len() - hidden;
+            }
+            out.push_str(MASK);
+            rest = &after[end..];
         }
     }
     out.push_str(rest);
-    out
+    (out, column)
 }
+
+/// What stands in a line instead of a secret.
+const MASK: &str = " ***";
 
 #[cfg(test)]
 mod tests {
@@ -272,10 +283,16 @@ mod tests {
 
     #[test]
     fn written_out_secrets_are_masked_and_references_are_not() {
-        assert_eq!(mask("  bot_token: xoxb-1 # mine"), "  bot_token: ***");
-        assert_eq!(mask("  bot_token: ${T}"), "  bot_token: ${T}");
-        assert_eq!(mask("  bot_token_env: T"), "  bot_token_env: T");
-        assert_eq!(mask("  max_tokens: 5"), "  max_tokens: 5");
-        assert_eq!(mask("a: {botToken: 'x:y', b: 1}"), "a: {botToken: ***, b: 1}");
+        for (line, shown) in [
+            ("  bot_token: xoxb-1 # mine", "  bot_token: ***"),
+            ("  bot_token: ${T}", "  bot_token: ${T}"),
+            ("  bot_token_env: T", "  bot_token_env: T"),
+            ("  max_tokens: 5", "  max_tokens: 5"),
+            ("a: {botToken: 'x:y', b: 1}", "a: {botToken: ***, b: 1}"),
+        ] {
+            assert_eq!(mask(line, 1).0, shown);
+        }
+        let (line, column) = mask("{secret: abcdefgh, chanels: x}", 20);
+        assert_eq!(line.chars().skip(column - 1).take(7).collect::<String>(), "chanels");
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::config::{Flow, FlowAgent, FlowContext, RateLimits, SourceRef};
 use crate::ids::{FlowName, TenantId};
 use crate::message::Priority;
+use crate::pattern::Case;
 use crate::secret::Secret;
 
 use super::agent;
@@ -15,6 +16,7 @@ use super::finding::At;
 use super::instance::{Account, NAME_RULE};
 use super::pattern;
 use super::read::{Fields, Scope, Text};
+use super::tool;
 use super::trigger;
 use super::yaml::{Node, Value};
 
@@ -58,7 +60,8 @@ pub(super) struct Head {
 /// cannot stand in a snapshot.
 pub(super) fn read(mut spec: Fields<'_, '_>, head: Head) -> Option<FlowDoc> {
     let scope = spec.scope;
-    if let Some((key, _)) = spec.any(&["nodes", "connections"]) {
+    let connections = spec.entry("connections");
+    if let Some((key, _)) = spec.entry("nodes").or(connections) {
         let message = format!(
             "flow `{}` is a graph of nodes, a form that is not read: it is left out",
             head.name.shown()
@@ -75,8 +78,9 @@ pub(super) fn read(mut spec: Fields<'_, '_>, head: Head) -> Option<FlowDoc> {
     let limits = limits(&mut spec, "limits", "spec.limits");
     spec.known(&["description"]);
     spec.finish();
+    let name = flow_name(scope, &head.name);
     let (tenant, tenant_name) = tenant?;
-    let mut flow = Flow::new(tenant, flow_name(scope, &head.name)?);
+    let mut flow = Flow::new(tenant, name?);
     flow.source = SourceRef { file: PathBuf::from(&**scope.file), line: head.line as usize };
     flow.labels = head.labels;
     flow.context = context.context;
@@ -145,19 +149,9 @@ fn read_context(spec: &mut Fields<'_, '_>) -> ContextDoc {
     let Some(mut fields) = spec.fields("context", "spec.context") else { return doc };
     let scope = fields.scope;
     doc.organization = fields.text("organization");
-    for name in ["kubeconfig", "namespace", "cluster_name", "cluster"] {
-        let Some(node) = fields.take(name) else { continue };
-        if let Value::Scalar { text, .. } = &node.value {
-            doc.hints.push((node.at, Box::from(text.as_ref())));
-        }
-        let Some(text) = scope.text(node, name) else { continue };
-        let slot = match name {
-            "kubeconfig" => &mut doc.context.kubeconfig,
-            "namespace" => &mut doc.context.namespace,
-            _ => &mut doc.context.cluster_name,
-        };
-        slot.get_or_insert(text.value);
-    }
+    doc.context.kubeconfig = hinting(&mut fields, &["kubeconfig"], &mut doc.hints);
+    doc.context.cluster_name = hinting(&mut fields, &["cluster_name", "cluster"], &mut doc.hints);
+    doc.context.namespace = fields.text("namespace").map(|text| text.value);
     if let Some((_, node)) = fields.any(&["working_dir", "working_directory"]) {
         doc.context.working_dir = scope.text(node, "working_dir").map(|t| PathBuf::from(t.value));
     }
@@ -169,6 +163,19 @@ fn read_context(spec: &mut Fields<'_, '_>) -> ContextDoc {
     fields.known(&["description"]);
     fields.finish();
     doc
+}
+
+/// The text under one of `names`, kept as written too: it may tell an environment.
+fn hinting(
+    fields: &mut Fields<'_, '_>,
+    names: &[&'static str],
+    hints: &mut Vec<(At, Box<str>)>,
+) -> Option<String> {
+    let (_, node) = fields.any(names)?;
+    if let Value::Scalar { text, .. } = &node.value {
+        hints.push((node.at, Box::from(text.as_ref())));
+    }
+    fields.scope.text(node, names[0]).map(|text| text.value)
 }
 
 fn read_variable(scope: &Scope<'_>, key: &str, node: &Node<'_>, doc: &mut ContextDoc) {
@@ -215,10 +222,10 @@ fn read_agent(scope: &Scope<'_>, item: &Node<'_>) -> Option<(FlowAgent, Referenc
     let mut fields = Fields::of(scope, item, "spec.agents[]")?;
     let name = fields.text("name");
     let patterns = fields.texts("patterns");
-    patterns.iter().for_each(|text| pattern::check(scope, text));
+    patterns.iter().for_each(|text| pattern::check(scope, text, Case::Ignored));
     let priority = fields.text("priority").map(|text| priority(scope, &text));
-    let tools = agent::tools(&mut fields);
-    let tool_config = agent::tool_config(&mut fields);
+    let tools = tool::tools(&mut fields);
+    let tool_config = tool::tool_config(&mut fields, tools.as_deref());
     fields.known(&["description"]);
     let Some(name) = name else {
         scope.error("missing-key", item.at, "an agent of a flow needs a `name`");

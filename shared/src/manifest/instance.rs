@@ -25,6 +25,8 @@ pub(super) struct Account {
     pub(super) settings: BTreeMap<String, serde_json::Value>,
     /// What tells it apart from others with the same credentials.
     pub(super) discriminator: Vec<String>,
+    /// Some credential is given, even if its variable is not set.
+    pub(super) attempted: bool,
     pub(super) at: At,
 }
 
@@ -38,6 +40,9 @@ impl Account {
 /// Reads everything of an account that `fields` has; other keys stay unasked.
 pub(super) fn read(fields: &mut Fields<'_, '_>, platform: &'static Platform) -> Account {
     let name = fields.text("instance").and_then(|text| instance_name(fields, &text));
+    let pairs = || platform.token.iter().chain(platform.secret);
+    let attempted =
+        pairs().any(|(key, by_env)| fields.entry(key).is_some() || fields.entry(by_env).is_some());
     let mut account = Account {
         platform: PlatformName::new(platform.name).expect("names in the table are plain"),
         name,
@@ -47,6 +52,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, platform: &'static Platform) -> 
         api_base_url: base_url(fields),
         settings: BTreeMap::new(),
         discriminator: Vec::new(),
+        attempted,
         at: fields.at,
     };
     for (key, by_env) in platform.settings {

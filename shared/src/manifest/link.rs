@@ -142,7 +142,8 @@ fn find_instance(
 ) -> Option<InstanceName> {
     let flow = &doc.flow;
     let platform = flow.trigger.platform.as_ref();
-    let named = doc.account.as_ref().and_then(|account| account.name.as_ref());
+    let account = doc.account.as_ref().filter(|account| !account.attempted);
+    let named = account.and_then(|account| account.name.as_ref());
     let number = match (number, platform, named) {
         (None, Some(platform), Some(name)) => {
             let number = accounts.named(&flow.tenant, platform, name);

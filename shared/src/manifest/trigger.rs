@@ -3,6 +3,7 @@
 use crate::config::Trigger;
 use crate::ids::PlatformName;
 use crate::message::MessageKind;
+use crate::pattern::Case;
 
 use super::finding::At;
 use super::instance::{self, Account};
@@ -73,14 +74,14 @@ fn read_config(
     let channels = filter(&mut config, "channels");
     let users = filter(&mut config, "users");
     let patterns = filter(&mut config, "patterns");
-    patterns.iter().for_each(|text| pattern::check(scope, text));
+    patterns.iter().for_each(|text| pattern::check(scope, text, Case::Exact));
     doc.channels_at = channels.first().map_or(doc.at, |text| text.at);
     if let Some(platform) = platform {
         users.iter().for_each(|user| check_user(scope, platform, user));
         doc.names_channels = channels.iter().any(|c| platform.is_channel_name(&c.value));
         let account = instance::read(&mut config, platform);
-        let named = account.name.is_some();
-        doc.account = (account.has_credentials() || named).then(|| Box::new(account));
+        let defines = account.attempted || account.name.is_some();
+        doc.account = defines.then(|| Box::new(account));
     } else {
         doc.names_channels = !channels.is_empty();
     }
