@@ -20,8 +20,7 @@ use crate::{EXIT_DONE, EXIT_NO, findings};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     aofctl explain --platform slack --channel production --user U015SRE --text 'scale deploy'\n  \
-    aofctl explain --channel C024BE91L --text 'outage' --flows-dir ./flows --output json\n  \
-\n\
+    aofctl explain --channel C024BE91L --text 'outage' --flows-dir ./flows --output json\n\n\
     A channel is given by id or by name; a name stands for a channel that is known to have it.\n\
     Exit code 1: no flow or agent would work on the message.")]
 pub struct Args {
