@@ -175,3 +175,6 @@ fn answered(answer: Answer, body: impl serde::Serialize) -> Response {
         Answer::Empty => StatusCode::OK.into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests;
