@@ -1,2 +1,4 @@
-//! The worker: consumes TASKS, runs agents, emits REPLIES and ACTIONS. Never runs a held
-//! action without its decision.
+//! The worker: consumes TASKS; emits REPLIES, ACTIONS and EVENTS. Never runs a held
+//! action without its decision, and never anything through a shell.
+
+pub mod guard;
