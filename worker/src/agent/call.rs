@@ -1,0 +1,187 @@
+//! One tool call: listed? resolved? what does the guard say? Then it runs once, is held,
+//! or comes back as a result that says no.
+
+use std::path::PathBuf;
+
+use aof_shared::event::EventType;
+use aof_shared::ids::{ActionId, EventId};
+use serde_json::json;
+
+use crate::action;
+use crate::agent::{Next, Run};
+use crate::checkpoint::{Call, Outcome, Pending, ToolResult};
+use crate::guard::{self, Policy, Verdict};
+use crate::job::{Interrupted, Job};
+use crate::tool::process::{self, Ended, Program};
+use crate::tool::{self, context, http, resolve};
+
+/// Longest output that the journal keeps of a step, in characters.
+const JOURNALED_CHARS: usize = 2_000;
+
+/// Makes one call. [`Next::Go`] means that its result is recorded in the checkpoint.
+///
+/// # Errors
+/// [`Interrupted`].
+pub(super) async fn call(run: &mut Run<'_>, call: Call) -> Result<Next, Interrupted> {
+    let job = run.job;
+    let setup = &job.setup;
+    if let Err(error) = resolve::check_listed(&call.tool, setup.tools()) {
+        let command = job.mask.apply(call.tool.clone());
+        return refuse(run, call, command, error.to_string()).await;
+    }
+    if http::NAMES.contains(&call.tool.as_str()) {
+        return query(run, call).await;
+    }
+    let argv = match tool::argv_of(&call) {
+        Ok(argv) => argv,
+        Err(error) => {
+            let command = call.tool.clone();
+            return refuse(run, call, command, error).await;
+        }
+    };
+    let command = job.mask.apply(tool::shown(&argv));
+    job.note_command(&command);
+    let policy = Policy::new(&setup.agent, setup.flow_agent.as_ref(), &setup.flow.approval);
+    let verdict = guard::judge(&argv, &policy);
+    if let Verdict::Refuse { reason } = verdict {
+        return refuse(run, call, command, reason).await;
+    }
+    let program = match resolve::resolve(&argv[0], context::path(&setup.flow.context)) {
+        Ok(program) => program,
+        Err(error) => {
+            let result = result_of(&call, command, error.to_string(), Outcome::Failed);
+            record(run, result).await?;
+            return Ok(Next::Go);
+        }
+    };
+    if let Verdict::Hold { chain, rule } = verdict {
+        let mut resolved = argv;
+        resolved[0] = program.to_string_lossy().into_owned();
+        let wanted = action::hold::Wanted { call, argv: resolved, chain, rule, command };
+        return action::hold::hold(run, wanted).await;
+    }
+    run.checkpoint.pending =
+        Some(Pending::Started { call: call.clone(), command: command.clone() });
+    run.save().await?;
+    run.stream.step(format!("running `{command}`")).await;
+    let (outcome, text) = execute(job, program, argv[1..].to_vec(), &call.tool).await;
+    record(run, result_of(&call, command, text, outcome)).await?;
+    Ok(Next::Go)
+}
+
+fn result_of(call: &Call, command: String, text: String, outcome: Outcome) -> ToolResult {
+    ToolResult { call: call.id.clone(), tool: call.tool.clone(), command, text, outcome }
+}
+
+/// Runs a program with its flow's environment, in its flow's or the run's own directory.
+pub(crate) async fn execute(
+    job: &Job,
+    path: PathBuf,
+    args: Vec<String>,
+    tool: &str,
+) -> (Outcome, String) {
+    let setup = &job.setup;
+    let made = job.dir.get_or_try_init(|| async { job.worker.tools.run_dir(job.task.run) }).await;
+    let home = match made {
+        Ok(dir) => dir.path(),
+        Err(error) => return (Outcome::Failed, format!("no scratch directory: {error}")),
+    };
+    let context = &setup.flow.context;
+    let program = Program {
+        path,
+        args,
+        environment: context::environment(context, home),
+        directory: context.working_dir.clone().unwrap_or_else(|| home.to_owned()),
+        timeout: tool::timeout(setup.tool_config(tool)),
+    };
+    let output = process::run(&program, &job.mask).await;
+    match output.ended {
+        Ended::Exited(code) => (Outcome::Exited { code }, output.text),
+        Ended::NotStarted(reason) => (Outcome::Failed, reason),
+        Ended::TimedOut => {
+            let seconds = program.timeout.as_secs();
+            let text = format!("stopped after {seconds} s, its time limit\n{}", output.text);
+            (Outcome::Failed, text.trim_end().to_owned())
+        }
+    }
+}
+
+/// A built-in query: read-only, so it needs no guard and may simply run again.
+async fn query(run: &mut Run<'_>, call: Call) -> Result<Next, Interrupted> {
+    let job = run.job;
+    let (query, options) = query_of(&call);
+    let command = job.mask.apply(format!("{} {query}", call.tool));
+    job.note_command(&command);
+    run.stream.step(format!("asking `{command}`")).await;
+    let config = job.setup.tool_config(&call.tool);
+    let asked = job.worker.tools.queries().ask(&call.tool, config, &query, &options).await;
+    let result = match asked {
+        Ok(text) => {
+            let text = job.mask.apply(text);
+            result_of(&call, command, text, Outcome::Exited { code: 0 })
+        }
+        Err(error) => {
+            let error = job.mask.apply(error);
+            result_of(&call, command, error, Outcome::Failed)
+        }
+    };
+    record(run, result).await?;
+    Ok(Next::Go)
+}
+
+/// The query and its options: by name, or as a typed command's arguments.
+fn query_of(call: &Call) -> (String, Vec<(String, String)>) {
+    let text = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    if let Some(args) = call.arguments.get("args").and_then(|a| a.as_array()) {
+        let query = args.iter().map(text).collect::<Vec<_>>().join(" ");
+        return (query, Vec::new());
+    }
+    let query = call.arguments.get("query").map(text).unwrap_or_default();
+    let options = ["time", "start", "end", "limit"]
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), text(call.arguments.get(name)?))));
+    (query, options.collect())
+}
+
+async fn refuse(
+    run: &mut Run<'_>,
+    call: Call,
+    command: String,
+    reason: String,
+) -> Result<Next, Interrupted> {
+    let job = run.job;
+    job.note_command(&command);
+    let action = ActionId::derive(job.task.run, run.checkpoint.step);
+    let reason = job.mask.apply(reason);
+    let data = json!({
+        "action_id": action, "step": run.checkpoint.step, "command": command, "reason": reason,
+    });
+    let event = job.event(EventId::derive(action.0, "refused"), EventType::ActionRefused, data);
+    job.publish(vec![event.publication()?]).await?;
+    run.stream.step(format!("refused `{command}`: {reason}")).await;
+    let text = format!("`{command}` was refused: {reason}");
+    run.checkpoint.record(result_of(&call, command, text, Outcome::Refused));
+    run.save().await?;
+    Ok(Next::Go)
+}
+
+/// Records a result in the checkpoint and the journal, then lets the turn see it.
+pub(crate) async fn record(run: &mut Run<'_>, result: ToolResult) -> Result<(), Interrupted> {
+    let job = run.job;
+    let step = run.checkpoint.step;
+    let output: String = result.text.chars().take(JOURNALED_CHARS).collect();
+    let data = json!({
+        "step": step, "tool": result.tool, "command": result.command,
+        "outcome": result.outcome, "output": output,
+    });
+    let id = EventId::derive(job.task.run.0, &format!("step-{step}"));
+    let event = job.event(id, EventType::RunStep, data);
+    run.checkpoint.record(result);
+    let publication = event.publication()?;
+    let (saved, published) = tokio::join!(run.save(), job.publish(vec![publication]));
+    saved?;
+    published
+}

@@ -1,0 +1,271 @@
+//! One delivery, from pull to ack: limits, the run under its heartbeat, its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aof_shared::limit::{Admission, Demand};
+use aof_shared::message::{RunStatus, Task};
+use aof_shared::queue::Delivery;
+use aof_shared::store::RunState;
+use aof_shared::telemetry::TenantLabels;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use crate::Worker;
+use crate::action;
+use crate::admit;
+use crate::agent::{self, Ending, Turned};
+use crate::checkpoint::Checkpoint;
+use crate::consume::{Report, Slot, defer, release, settle};
+use crate::finish;
+use crate::job::{Age, Interrupted, Job};
+use crate::schedule::{BASE_COST, cost_of};
+
+/// Failed deliveries of one task after which it is given up.
+const MAX_FAILURES: u32 = 5;
+/// A run that takes longer than this is journaled as started while it works; a quicker
+/// one together with its end, which saves a commit.
+const EAGER_START: Duration = Duration::from_millis(20);
+/// Beats within the ack wait.
+const BEATS: u32 = 3;
+
+/// Takes one delivery to its end and reports what it cost.
+pub(super) async fn handle(
+    worker: Arc<Worker>,
+    delivery: Delivery,
+    slot: Slot,
+    report: mpsc::Sender<Report>,
+) {
+    let tenant = delivery.message.subject.tenant().clone();
+    let Slot { permit, place } = slot;
+    let task = match settle::parse(&delivery) {
+        Ok(task) => task,
+        Err(unreadable) => {
+            release(&worker, &place).await;
+            settle::poison(&worker, delivery, &unreadable).await;
+            let _ = report.send(Report::Ended { tenant, cost: BASE_COST }).await;
+            return;
+        }
+    };
+    let job = open(worker, task, &delivery);
+    let held = match admit(&job, &delivery, &place).await {
+        Ok(held) => held,
+        Err(no) => {
+            release(&job.worker, &place).await;
+            defer::send_back(&job, delivery, no, &report).await;
+            return;
+        }
+    };
+    let began = Instant::now();
+    let tokens = work(&job, delivery, &held, &report).await;
+    let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let _ = report.send(Report::Ended { tenant, cost: cost_of(tokens, elapsed_ms) }).await;
+    drop(permit);
+}
+
+/// A job under the configuration that its task was routed under; a decision's under the
+/// one in force, which must not have changed what was approved.
+fn open(worker: Arc<Worker>, task: Task, delivery: &Delivery) -> Job {
+    let config = &worker.node.config;
+    let current = config.current();
+    let earlier = match &task.decision {
+        None => config.at(&task.revision).filter(|s| s.revision != current.revision),
+        Some(_) => None,
+    };
+    let mut setup = match earlier {
+        Some(earlier) => worker.flows.setup(earlier, Age::Earlier, &task),
+        None => worker.flows.setup(current, Age::Current, &task),
+    };
+    if delivery.failures >= MAX_FAILURES && setup.problem.is_none() {
+        setup.problem = Some((
+            "too_many_failures",
+            format!("This failed {} times and is given up.", delivery.failures),
+        ));
+    }
+    Job::new(worker, task, delivery.message.clone(), setup)
+}
+
+/// Asks for everything that this task needs beside its place. Gives what is now held.
+async fn admit(job: &Job, delivery: &Delivery, place: &Demand) -> Result<Demand, defer::No> {
+    let setup = &job.setup;
+    let mut demand = admit::run(&setup.snapshot.daemon, &setup.flow, &job.task, place);
+    if delivery.failures > 0 && !demand.windows.is_empty() {
+        // It came back: a run that had begun was admitted then.
+        let store = &job.worker.node.ports.store;
+        if matches!(store.run(job.tenant(), job.task.run).await, Ok(Some(_))) {
+            demand.windows.clear();
+        }
+    }
+    match job.worker.node.ports.limits.admit(&demand).await {
+        Ok(Admission::Granted) => Ok(admit::held(place, &demand)),
+        Ok(Admission::Deferred { scope, retry_after_ms }) => {
+            Err(defer::No::Limit { scope, retry_after_ms })
+        }
+        Err(error) => Err(defer::No::Unavailable(error)),
+    }
+}
+
+/// Counts a run as in flight while it lives.
+struct Inflight<'a>(&'a Job);
+
+impl<'a> Inflight<'a> {
+    fn of(job: &'a Job) -> Self {
+        job.worker.node.metrics.inflight.get_or_create(&labels(job)).inc();
+        Self(job)
+    }
+}
+
+fn labels(job: &Job) -> TenantLabels {
+    TenantLabels { tenant: job.tenant().to_string() }
+}
+
+impl Drop for Inflight<'_> {
+    fn drop(&mut self) {
+        self.0.worker.node.metrics.inflight.get_or_create(&labels(self.0)).dec();
+    }
+}
+
+/// How supervised work ended.
+enum Worked {
+    /// By itself.
+    Turned(Turned),
+    /// The task's time is over.
+    TimedOut,
+    /// The node drains, or another worker has the run.
+    HandBack,
+}
+
+/// Runs the task and settles its delivery; returns the model tokens it cost.
+async fn work(job: &Job, delivery: Delivery, held: &Demand, report: &mpsc::Sender<Report>) -> u64 {
+    let worked = {
+        let _inflight = Inflight::of(job);
+        match supervise(job, &delivery, held).await {
+            Ok(Worked::TimedOut) => timed_out(job).await.map(Worked::Turned),
+            other => other,
+        }
+    };
+    let ended = match worked {
+        Ok(Worked::Turned(Turned::Ended(ending))) => {
+            finish::record(job, &ending).await.map(|end| (Some(ending), end))
+        }
+        Ok(Worked::Turned(Turned::Over(end))) => Ok((None, Some(end))),
+        Ok(Worked::Turned(Turned::Held | Turned::Ignored)) => {
+            free(job, held, report).await;
+            settle::ack(delivery).await;
+            return 0;
+        }
+        Ok(Worked::TimedOut | Worked::HandBack) => {
+            free(job, held, report).await;
+            settle::hand_back(delivery).await;
+            return 0;
+        }
+        Err(error) => Err(error),
+    };
+    free(job, held, report).await;
+    let (tokens, told) = match ended {
+        Ok((ending, end)) => {
+            (ending.as_ref().map_or(0, |e| e.checkpoint.tokens), { tell(job, ending, end).await })
+        }
+        Err(error) => (0, Err(error)),
+    };
+    match told {
+        Ok(()) => settle::ack(delivery).await,
+        Err(error) => settle::interrupted(job, delivery, &error).await,
+    }
+    tokens
+}
+
+async fn free(job: &Job, held: &Demand, report: &mpsc::Sender<Report>) {
+    release(&job.worker, held).await;
+    let _ = report.send(Report::Freed).await;
+}
+
+/// Tells everyone how the run ended: now, or again when it had ended before.
+async fn tell(
+    job: &Job,
+    ending: Option<Box<Ending>>,
+    end: Option<aof_shared::store::RunEnd>,
+) -> Result<(), Interrupted> {
+    match (ending, end) {
+        (Some(ending), Some(end)) => {
+            finish::tell(job, &end, ending.reason).await?;
+            finish::stream_end(job, &end).await;
+            finish::count(job, &end, ending.reason);
+            job.worker.told.forget(job.task.id);
+            Ok(())
+        }
+        (None, Some(end)) => finish::tell_again(job, &end).await,
+        (_, None) => {
+            let store = &job.worker.node.ports.store;
+            match store.run(job.tenant(), job.task.run).await? {
+                Some((_, RunState::Finished(end))) => finish::tell_again(job, &end).await,
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+/// The run with its heartbeat, its deadline, and the node's drain.
+async fn supervise(job: &Job, delivery: &Delivery, held: &Demand) -> Result<Worked, Interrupted> {
+    let worker = &job.worker;
+    let timeout = Duration::from_secs(job.setup.snapshot.daemon.task_timeout_secs.max(1));
+    let mut work = std::pin::pin!(agent::work(job));
+    let mut deadline = std::pin::pin!(tokio::time::sleep(timeout));
+    let mut eager = std::pin::pin!(tokio::time::sleep(EAGER_START));
+    let mut early = true;
+    let pace = Duration::from_millis(worker.options.ack_wait_ms.max(1)) / BEATS;
+    let mut beat = interval_at(Instant::now() + pace, pace);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            turned = &mut work => return turned.map(Worked::Turned),
+            () = worker.abort.cancelled() => return Ok(Worked::HandBack),
+            () = &mut deadline => return Ok(Worked::TimedOut),
+            _ = beat.tick() => {
+                if !keep(job, delivery, held).await {
+                    return Ok(Worked::HandBack);
+                }
+            }
+            () = &mut eager, if early => {
+                early = false;
+                if job.owes_start() {
+                    job.publish(Vec::new()).await?;
+                }
+            }
+        }
+    }
+}
+
+/// Says that the run lives. `false`: another worker took it over meanwhile.
+async fn keep(job: &Job, delivery: &Delivery, held: &Demand) -> bool {
+    if let Err(error) = delivery.extend().await {
+        tracing::debug!(run.id = %job.task.run, error = %error, "ack wait was not extended");
+    }
+    let limits = &job.worker.node.ports.limits;
+    match limits.renew(held).await {
+        Ok(true) => true,
+        // The limiter forgot them; if they are still free they are ours again.
+        Ok(false) => !matches!(limits.admit(held).await, Ok(Admission::Deferred { .. })),
+        Err(error) => {
+            tracing::debug!(run.id = %job.task.run, error = %error, "places were not renewed");
+            true
+        }
+    }
+}
+
+/// The end of a run that took too long.
+async fn timed_out(job: &Job) -> Result<Turned, Interrupted> {
+    action::decide::cut_off(job).await?;
+    let store = &job.worker.node.ports.store;
+    let saved = match store.run(job.tenant(), job.task.run).await? {
+        Some((_, RunState::Finished(end))) => return Ok(Turned::Over(end)),
+        Some((_, RunState::Resumed { checkpoint })) => checkpoint,
+        _ => None,
+    };
+    let checkpoint = saved.as_ref().and_then(Checkpoint::read);
+    let checkpoint = checkpoint.unwrap_or_else(|| Checkpoint::new(job.now_ms()));
+    let seconds = job.setup.snapshot.daemon.task_timeout_secs;
+    let text = format!("Stopped after {seconds} s, the time limit of a task.");
+    Ok(Turned::Ended(Ending::new(RunStatus::Failed, "timeout", text, checkpoint)))
+}

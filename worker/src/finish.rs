@@ -1,0 +1,180 @@
+//! The end of a run: recorded once, then told to everyone who asked.
+
+use std::sync::PoisonError;
+
+use aof_shared::dead::DeadLetter;
+use aof_shared::event::EventType;
+use aof_shared::ids::{EventId, ReplyId};
+use aof_shared::message::{AnswerChunk, Reply, ReplyContent, RunStatus};
+use aof_shared::queue::Publication;
+use aof_shared::store::{RunEnd, Turn};
+use aof_shared::subject::{LiveSubject, Subject};
+use aof_shared::telemetry::{DeadLetterLabels, ErrorLabels, LatencyLabels, RequestLabels};
+use serde_json::json;
+
+use crate::ROLE;
+use crate::action::reply_key;
+use crate::agent::Ending;
+use crate::agent::memory;
+use crate::agent::stream::send;
+use crate::job::{Interrupted, Job};
+
+/// Why a run that had ended before is told again.
+const TOLD_AGAIN: &str = "redelivered";
+
+/// Records the end of a run with its memory. `None`: it had ended before, otherwise.
+///
+/// # Errors
+/// [`Interrupted::Store`].
+pub(crate) async fn record(job: &Job, ending: &Ending) -> Result<Option<RunEnd>, Interrupted> {
+    let now_ms = job.now_ms();
+    let end = RunEnd {
+        status: ending.status,
+        answer: job.mask.apply(ending.answer.clone()),
+        tokens: ending.checkpoint.tokens,
+        elapsed_ms: now_ms.saturating_sub(ending.checkpoint.started_at_ms),
+        at_ms: now_ms,
+    };
+    let message = &job.task.message;
+    let agent = &job.setup.agent;
+    let key = memory::key(agent.memory.session, &job.task.flow, message);
+    let turn = |role: &str, text: &str, agent| Turn {
+        role: role.to_owned(),
+        text: text.to_owned(),
+        agent,
+        at_ms: now_ms,
+    };
+    let turns = [
+        turn("user", &job.mask.apply(message.text.clone()), None),
+        turn("assistant", &end.answer, Some(job.task.agent.clone())),
+    ];
+    let remembers = agent.memory.max_messages > 0;
+    let memory = remembers.then_some((&key, &turns[..]));
+    let store = &job.worker.node.ports.store;
+    if store.finish_run(job.tenant(), job.task.run, &end, memory).await? {
+        return Ok(Some(end));
+    }
+    Ok(None)
+}
+
+/// Publishes a run's reply and terminal event, and its dead letter when it failed. The
+/// ids are derived: telling again tells nobody twice.
+///
+/// # Errors
+/// [`Interrupted`].
+pub(crate) async fn tell(job: &Job, end: &RunEnd, reason: &str) -> Result<(), Interrupted> {
+    let message = &job.task.message;
+    let reply = Reply {
+        id: ReplyId::derive(job.task.run.0, "answer"),
+        to: message.address(),
+        message: message.id,
+        run: Some(job.task.run),
+        content: ReplyContent::Answer { text: end.answer.clone(), status: end.status },
+    };
+    let subject = Subject::reply(job.tenant(), &message.platform);
+    let key = reply_key(&reply);
+    let mut batch = vec![
+        terminal(job, end, reason).publication()?,
+        Publication::json(subject, reply.id.0, &reply)?.ordered_by(key),
+    ];
+    if end.status == RunStatus::Failed {
+        batch.push(dead_letter(job, reason, &end.answer).publication(&job.source)?);
+    }
+    job.publish(batch).await
+}
+
+fn terminal(job: &Job, end: &RunEnd, reason: &str) -> aof_shared::event::Event {
+    let kind = match end.status {
+        RunStatus::Failed => EventType::RunFailed,
+        _ => EventType::RunCompleted,
+    };
+    let mut data = json!({
+        "status": end.status, "flow": job.task.flow, "agent": job.task.agent,
+        "answer": end.answer, "tokens": end.tokens, "elapsed_ms": end.elapsed_ms,
+    });
+    if !reason.is_empty() {
+        data["reason"] = reason.into();
+    }
+    job.event(EventId::derive(job.task.message.id.0, "terminal"), kind, data)
+}
+
+fn dead_letter(job: &Job, reason: &str, detail: &str) -> DeadLetter {
+    DeadLetter {
+        seq: 0,
+        tenant: job.tenant().clone(),
+        role: ROLE.to_owned(),
+        reason: reason.to_owned(),
+        detail: detail.to_owned(),
+        subject: job.source.subject.to_string(),
+        payload: String::from_utf8_lossy(&job.source.payload).into_owned(),
+        failures: 0,
+        message_id: Some(job.task.message.id),
+        run_id: Some(job.task.run),
+        at_ms: job.now_ms(),
+    }
+}
+
+/// Sends the end to whoever listens to the stream.
+pub(crate) async fn stream_end(job: &Job, end: &RunEnd) {
+    let subject = LiveSubject::answer(job.tenant(), job.task.message.id);
+    let chunk = AnswerChunk::Done { text: end.answer.clone(), status: end.status };
+    send(&*job.worker.node.ports.live, &subject, &chunk).await;
+}
+
+/// Counts a finished request and writes its log line. Once a run, where it ended.
+pub(crate) fn count(job: &Job, end: &RunEnd, reason: &str) {
+    let (task, message) = (&job.task, &job.task.message);
+    let metrics = &job.worker.node.metrics;
+    let text = |name: &dyn std::fmt::Display| name.to_string();
+    let requests = RequestLabels {
+        flow: text(&task.flow),
+        platform: text(&message.platform),
+        agent: text(&task.agent),
+    };
+    metrics.requests.get_or_create(&requests).inc();
+    let latency_ms = job.now_ms().saturating_sub(message.received_at_ms);
+    let labels = LatencyLabels { flow: text(&task.flow), agent: text(&task.agent) };
+    metrics.latency.get_or_create(&labels).observe(seconds(latency_ms));
+    if end.status == RunStatus::Failed {
+        let labels = ErrorLabels { flow: text(&task.flow), error_type: reason.to_owned() };
+        metrics.errors.get_or_create(&labels).inc();
+        let labels = DeadLetterLabels { role: ROLE.to_owned(), reason: reason.to_owned() };
+        metrics.dead_letters.get_or_create(&labels).inc();
+    }
+    let action = job.last_command.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    tracing::info!(
+        target: "request",
+        flow = %task.flow,
+        platform = %message.platform,
+        channel = message.channel.name.as_deref().unwrap_or(&message.channel.id),
+        user = %message.user.id,
+        agent = %task.agent,
+        action = action.as_deref().unwrap_or("answer"),
+        latency_ms,
+        tokens_used = end.tokens,
+        status = end.status.as_str(),
+        trace_id = %job.trace.trace_id(),
+        message_id = %message.id,
+        run_id = %task.run,
+        tenant = %message.tenant,
+        revision = %task.revision,
+        "request finished"
+    );
+}
+
+/// Milliseconds of a request are far below 2^53, where floats stop being exact.
+#[expect(clippy::cast_precision_loss, reason = "latencies are small")]
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1_000.0
+}
+
+/// Tells a run's end again, after a redelivery.
+///
+/// # Errors
+/// [`Interrupted`].
+pub(crate) async fn tell_again(job: &Job, end: &RunEnd) -> Result<(), Interrupted> {
+    let reason = if end.status == RunStatus::Failed { TOLD_AGAIN } else { "" };
+    tell(job, end, reason).await?;
+    stream_end(job, end).await;
+    Ok(())
+}
