@@ -1,9 +1,22 @@
 //! The command line: one file a command, and the only crate that knows every other.
 
+pub mod approvals;
+pub mod chat;
+pub mod client;
+pub mod completions;
+pub mod dead_letters;
+pub mod doctor;
+pub mod events;
+pub mod explain;
 mod findings;
+pub mod journal;
+pub mod keys;
 mod log;
+pub mod output;
 mod sample;
 pub mod serve;
+pub mod status;
+pub mod trace;
 
 use std::process::ExitCode;
 
@@ -35,6 +48,24 @@ struct Cli {
 enum Command {
     /// Run the roles: by default all of them, embedded, with nothing installed
     Serve(serve::Args),
+    /// Talk to a node from the terminal, through the whole pipeline
+    Chat(chat::Args),
+    /// List held actions, decide them, see who is still needed
+    Approvals(approvals::Args),
+    /// The journal: live, from a cursor, or one message as a tree
+    Events(events::Args),
+    /// What could not be done: list, show, retry, abandon
+    DeadLetters(dead_letters::Args),
+    /// Make, list and revoke API keys
+    Keys(keys::Args),
+    /// Show which flow would take a message, and why
+    Explain(explain::Args),
+    /// The node now: health, queues, durability
+    Status(status::Args),
+    /// Find what is set up unsafely, and how to mend it
+    Doctor(doctor::Args),
+    /// Write shell completions
+    Completions(completions::Args),
 }
 
 /// Parses the command line and runs the command.
@@ -54,6 +85,15 @@ pub fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve(args) => serve::run(args).await,
+        Command::Chat(args) => chat::run(args).await,
+        Command::Approvals(args) => approvals::run(args).await,
+        Command::Events(args) => events::run(args).await,
+        Command::DeadLetters(args) => dead_letters::run(args).await,
+        Command::Keys(args) => keys::run(args).await,
+        Command::Explain(args) => explain::run(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
+        Command::Completions(args) => completions::run(args).await,
     }
 }
 

@@ -22,7 +22,7 @@ impl FormatTime for Utc {
 ///
 /// # Errors
 /// When either has a value that is not understood.
-pub fn start() -> anyhow::Result<()> {
+pub(crate) fn start() -> anyhow::Result<()> {
     let filter = match std::env::var("AOF_LOG") {
         Ok(text) => EnvFilter::try_new(&text).map_err(|e| {
             anyhow::anyhow!("AOF_LOG is not a filter such as `info,aof_worker=debug`: {e}")

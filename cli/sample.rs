@@ -13,7 +13,7 @@ const WAITING: [Stream; 5] =
     [Stream::Inbound, Stream::Tasks, Stream::Actions, Stream::Replies, Stream::Dead];
 
 /// Samples until the node stops.
-pub async fn run(node: Node) {
+pub(crate) async fn run(node: Node) {
     let mut tick = tokio::time::interval(INTERVAL);
     loop {
         tokio::select! {

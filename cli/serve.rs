@@ -141,6 +141,7 @@ async fn start(args: &Args, node: &Node, sources: Sources) -> anyhow::Result<Str
         .await?;
     aof_approver::start(node).await?;
     aof_router::start(node).await?;
+    aof_worker::start(node, aof_worker::Options::new(args.data_dir.join("runs"))).await?;
     aof_gateway::reply::start(node).await?;
     aof_gateway::resolve::start(node).await;
     let daemon = node.config.current().daemon.clone();

@@ -1,0 +1,76 @@
+//! `aofctl status`: the node now, what it has loaded, and what waits in it.
+
+use std::process::ExitCode;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::client::{self, Client, Connect};
+use crate::output::{self, BAD, Column, Format, GOOD, paint};
+use crate::{EXIT_DONE, EXIT_NO};
+
+/// Arguments of `aofctl status`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    aofctl status\n  \
+    aofctl status --server https://aof.example.org --output json\n\n\
+    Needs the operator's key. Exit codes: 0 ready, 1 some part cannot work, 3 no answer.")]
+pub struct Args {
+    #[command(flatten)]
+    format: Format,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the node cannot be reached.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    client::answer(show(args).await)
+}
+
+const QUEUES: [Column; 4] = [
+    ("STREAM", |q| output::text(&q["stream"])),
+    ("WAITING", |q| output::text(&q["pending"])),
+    ("OLDEST", |q| q["oldest_age_ms"].as_u64().map(output::duration).unwrap_or_default()),
+    ("ACCOUNTS", |q| tenants(&q["tenants"])),
+];
+
+fn tenants(tenants: &Value) -> String {
+    let tenants = tenants.as_array().map(Vec::as_slice).unwrap_or_default();
+    let named = |t: &Value| format!("{}: {}", output::text(&t["tenant"]), t["pending"]);
+    tenants.iter().map(named).collect::<Vec<_>>().join(", ")
+}
+
+async fn show(args: Args) -> anyhow::Result<ExitCode> {
+    let client = Client::new(&args.connect)?;
+    let status = client.json(client.request(Method::GET, "/status")).await?;
+    let ready = status["ready"].as_bool().unwrap_or_default();
+    let code = ExitCode::from(if ready { EXIT_DONE } else { EXIT_NO });
+    if args.format.is_json() {
+        output::json(&status);
+        return Ok(code);
+    }
+    let parts = status["parts"].as_object().into_iter().flatten();
+    let parts: Vec<String> = parts
+        .map(|(part, why)| match why.as_str() {
+            None => format!("{part} {}", paint(GOOD, "works")),
+            Some(why) => format!("{part} {}", paint(BAD, why)),
+        })
+        .collect();
+    output::facts(&[
+        ("node", client.server.clone()),
+        ("version", output::text(&status["version"])),
+        ("ready", if ready { paint(GOOD, "yes") } else { paint(BAD, "no") }),
+        ("parts", parts.join("\n")),
+        ("durability", output::text(&status["durability"])),
+        ("revision", output::text(&status["revision"])),
+        ("flows", output::text(&status["flows"])),
+        ("agents", output::text(&status["agents"])),
+        ("instances", output::text(&status["instances"])),
+    ]);
+    output::line("");
+    output::list(args.format, &status, "queues", &QUEUES, "nothing waits");
+    Ok(code)
+}
