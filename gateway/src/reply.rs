@@ -149,3 +149,6 @@ async fn run(node: Node, consumer: Arc<dyn Consumer>, desk: Arc<Desk>) {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

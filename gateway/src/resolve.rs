@@ -238,3 +238,6 @@ fn wait_after(error: &SendError, pause_ms: u64) -> Option<u64> {
         SendError::Refused { .. } | SendError::Gone => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,8 @@ const MAX_ATTEMPTS: u32 = 8;
 const FIRST_PAUSE_MS: u64 = 500;
 /// Longest pause between attempts.
 const MAX_PAUSE_MS: u64 = 60_000;
+/// Longest pause of a limit that is kept to without spreading it.
+const EXACT_PAUSE_MS: u64 = 1_000;
 /// Pause when the store or the queue is away.
 const BACKEND_PAUSE_MS: u64 = 1_000;
 /// Pause of a delivery whose account holds its share of places.
@@ -234,7 +236,12 @@ impl Desk {
         match error {
             SendError::Limited { retry_after_ms, scope } => {
                 self.deferred(&scope);
-                Verdict::Later { delay_ms: retry_after_ms.max(1), cause: Cause::Deferred }
+                // A channel's own second is kept to; what many wait for together is spread.
+                if retry_after_ms <= EXACT_PAUSE_MS {
+                    let delay_ms = retry_after_ms.max(1);
+                    return Verdict::Later { delay_ms, cause: Cause::Deferred };
+                }
+                later(retry_after_ms, reply.id.0, Cause::Deferred)
             }
             SendError::Refused { reason, detail } => {
                 self.give_up(source, Some(reply), (reason, detail), failures).await

@@ -28,6 +28,8 @@ const MAX_FALLBACK_CHARS: usize = 200;
 const MAX_NAMED: usize = 20;
 /// Longest single name, reason or rule.
 const MAX_FIELD_CHARS: usize = 200;
+/// Longest id of a person.
+const MAX_ID_CHARS: usize = 60;
 
 /// A card as Slack takes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,11 +123,11 @@ fn facts(view: &ApprovalView) -> String {
         SelfApproval::Never => ", the one who asked does not count",
         SelfApproval::Allowed => "",
     };
-    let who = some_of(&quorum.approvers, |id| approver(id));
-    lines.push(format!("*May decide* {who} ({} must agree{own})", quorum.require));
     if view.status == ApprovalStatus::Pending {
         lines.push(format!("*Missing* {} · *expires* {}", view.missing, date(view.expires_at_ms)));
     }
+    let who = some_of(&quorum.approvers, |id| approver(id));
+    lines.push(format!("*May decide* {who} ({} must agree{own})", quorum.require));
     lines.join("\n")
 }
 
@@ -165,7 +167,7 @@ fn approver(id: &str) -> String {
     if user.len() >= 5 && letters && (user.starts_with('U') || user.starts_with('W')) {
         format!("<@{user}>")
     } else {
-        field(id)
+        field(&cut(id, MAX_ID_CHARS))
     }
 }
 
