@@ -1,0 +1,207 @@
+//! git.
+
+use super::{PLAIN, Program};
+use crate::guard::command::Command;
+
+const RUNS: &str = "runs the program that it names";
+
+/// Source of commands and flags: git 2.51's manual pages.
+pub(super) const PROGRAMS: &[Program] = &[Program {
+    names: &["git"],
+    abbreviates: true,
+    values: &[
+        "-C",
+        "-c",
+        "--git-dir",
+        "--work-tree",
+        "--namespace",
+        "--super-prefix",
+        "--config-env",
+        "--attr-source",
+    ],
+    switches: &[
+        "-p,--paginate",
+        "-P,--no-pager",
+        "--no-replace-objects",
+        "--bare",
+        "--literal-pathspecs",
+        "--no-optional-locks",
+        "-h,--help",
+        "-v,--version",
+    ],
+    later_values: &[
+        "--format",
+        "--pretty",
+        "--since",
+        "--until",
+        "--author",
+        "--grep",
+        "--max-count",
+        "-m,--message",
+    ],
+    later_switches: &[
+        "--oneline",
+        "--stat",
+        "--all",
+        "--graph",
+        "--cached",
+        "--staged",
+        "--name-only",
+        "--follow",
+        "--short",
+    ],
+    harmless: &[
+        "log",
+        "diff",
+        "status",
+        "fetch",
+        "show",
+        "blame",
+        "branch",
+        "tag",
+        "remote",
+        "rev-parse",
+        "rev-list",
+        "ls-files",
+        "ls-remote",
+        "ls-tree",
+        "describe",
+        "shortlog",
+        "reflog",
+        "grep",
+        "cat-file",
+        "merge-base",
+        "name-rev",
+        "whatchanged",
+        "count-objects",
+        "cherry",
+        "for-each-ref",
+        "show-ref",
+        "config --get",
+        "config --list",
+        "config get",
+        "config list",
+        "stash list",
+        "stash show",
+        "worktree list",
+        "clone",
+        "pull",
+        "add",
+        "commit",
+        "push",
+        "switch",
+        "help",
+        "version",
+        "diff-tree",
+        "range-diff",
+        "show-branch",
+        "var",
+        "check-ignore",
+        "init",
+        "archive",
+        "verify-commit",
+        "fsck",
+    ],
+    destroys: &[
+        ("push --force", "overwrites history that others have"),
+        ("push -f", "overwrites history that others have"),
+        ("push --force-with-lease", "overwrites history that others have"),
+        ("push --force-if-includes", "overwrites history that others have"),
+        ("push --mirror", "deletes and overwrites all branches there"),
+        ("push --delete", "deletes branches there"),
+        ("push -d", "deletes branches there"),
+        ("push --prune", "deletes branches there"),
+        ("push ** +*", "overwrites history that others have"),
+        ("push ** :*", "deletes branches there"),
+        ("push --exec", RUNS),
+        ("push --receive-pack", RUNS),
+        ("branch -d", "deletes a branch"),
+        ("branch -D", "deletes a branch"),
+        ("branch --delete", "deletes a branch"),
+        ("branch -f", "moves a branch"),
+        ("branch --force", "moves a branch"),
+        ("branch -M", "renames over a branch"),
+        ("branch -C", "copies over a branch"),
+        ("branch --edit-description", "opens an editor"),
+        ("tag -d", "deletes a tag"),
+        ("tag --delete", "deletes a tag"),
+        ("tag -f", "moves a tag"),
+        ("tag --force", "moves a tag"),
+        ("remote remove", "forgets a remote"),
+        ("remote rm", "forgets a remote"),
+        ("remote prune", "deletes branches"),
+        ("remote set-url", "points a remote elsewhere"),
+        ("remote add", "adds a remote that may name a program"),
+        ("reflog delete", "deletes history"),
+        ("reflog expire", "deletes history"),
+        ("fetch --force", "moves branches"),
+        ("fetch -f", "moves branches"),
+        ("fetch ** +*", "moves branches"),
+        ("fetch --prune", "deletes remote-tracking branches"),
+        ("fetch -p", "deletes remote-tracking branches"),
+        ("pull --force", "moves branches"),
+        ("pull --rebase", "rewrites commits"),
+        ("switch -f", "discards changes"),
+        ("switch --force", "discards changes"),
+        ("switch --discard-changes", "discards changes"),
+        ("switch -C", "moves a branch"),
+        ("switch --force-create", "moves a branch"),
+        ("commit --amend", "rewrites a commit"),
+        ("reset", "discards commits or changes"),
+        ("clean", "deletes files"),
+        ("checkout", "may discard changes; `git switch` does not"),
+        ("restore", "discards changes"),
+        ("rm", "deletes files"),
+        ("gc", "deletes what nothing refers to"),
+        ("prune", "deletes what nothing refers to"),
+        ("stash drop", "deletes stashed changes"),
+        ("stash clear", "deletes stashed changes"),
+        ("rebase", "rewrites commits"),
+        ("filter-branch", "rewrites history"),
+        ("update-ref", "moves or deletes branches"),
+        ("worktree remove", "deletes a working tree"),
+        ("--upload-pack", RUNS),
+        ("clone -u", RUNS),
+        ("clone --config", "sets what may run a program"),
+        ("clone -c", "sets what may run a program"),
+        ("clone --template", "brings hooks, which are programs"),
+        ("init --template", "brings hooks, which are programs"),
+        ("grep --open-files-in-pager", RUNS),
+        ("grep -O", RUNS),
+        ("archive --exec", RUNS),
+        ("--ext-diff", RUNS),
+        ("--exec-path", "takes git's own programs from elsewhere"),
+        ("--config-env", "sets what may run a program"),
+        ("log --output", "writes a file"),
+        ("diff --output", "writes a file"),
+        ("show --output", "writes a file"),
+        ("archive --output", "writes a file"),
+        ("archive -o", "writes a file"),
+    ],
+    check: settings,
+    ..PLAIN
+}];
+
+/// `-c` settings can name programs, and so can `ext::` addresses.
+fn settings(command: &Command<'_>) -> Option<String> {
+    if let Some(address) = command.arguments.iter().find(|a| a.contains("::")) {
+        return Some(format!("`{address}` may name a program as a remote"));
+    }
+    let harmless = |setting: &str| {
+        let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
+        let key = key.to_ascii_lowercase();
+        matches!(
+            key.as_str(),
+            "user.name"
+                | "user.email"
+                | "core.quotepath"
+                | "core.abbrev"
+                | "log.date"
+                | "safe.directory"
+        ) || key.starts_with("color.")
+            || (key == "core.pager" && value == "cat")
+    };
+    let sets =
+        command.flags.iter().any(|f| f.name == "c" && f.global && !f.value.is_some_and(harmless));
+    sets.then(|| "sets with -c what may run a program".to_owned())
+}
