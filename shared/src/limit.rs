@@ -7,6 +7,8 @@
 //! - **nothing leaks**: a lease that is not renewed for its ttl is free again.
 //! - **days last**: day budgets survive a restart.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
 pub(crate) mod embedded;
 
 use async_trait::async_trait;

@@ -3,6 +3,8 @@
 //! An adapter MUST pass `contract` unchanged. Every method is one transaction, durable
 //! when it returns. Every read and write names its tenant, and MUST NOT see another's.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod contract;
 pub(crate) mod embedded;
 
 use std::sync::Arc;

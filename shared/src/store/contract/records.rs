@@ -1,0 +1,148 @@
+//! Runs, memory, sends, keys, channels.
+
+use futures_util::future::join_all;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{NOW_MS, StoreFixture, end, instance, memory, run_id, start, tenant, turn};
+use crate::ids::{PlatformName, ReplyId, TenantId};
+use crate::store::{ApiKey, ChannelName, RunState, SendState};
+
+/// Begun, resumed without a step, resumed after one, also after a restart.
+pub async fn a_run_begins_once_and_resumes_from_its_checkpoint(fixture: &mut impl StoreFixture) {
+    let (t, run) = (tenant("a"), run_id(1));
+    let begun = start(&t, run);
+    let store = fixture.store();
+    assert_eq!(store.run(&t, run).await.expect("run"), None);
+    assert_eq!(store.begin_run(&begun).await.expect("begin"), RunState::Begun);
+    let resumed = RunState::Resumed { checkpoint: None };
+    assert_eq!(store.begin_run(&begun).await.expect("begin"), resumed);
+    store.save_checkpoint(&t, run, &json!({"step": 1})).await.expect("save");
+    store.save_checkpoint(&t, run, &json!({"step": 2})).await.expect("save");
+    drop(store);
+    fixture.restart().await;
+    let resumed = RunState::Resumed { checkpoint: Some(json!({"step": 2})) };
+    let store = fixture.store();
+    assert_eq!(store.begin_run(&begun).await.expect("begin"), resumed);
+    assert_eq!(store.run(&t, run).await.expect("run"), Some((begun, resumed)));
+}
+
+/// Nothing that comes late changes an end.
+pub async fn a_finished_run_stays_as_it_ended(fixture: &mut impl StoreFixture) {
+    let (t, run, store) = (tenant("a"), run_id(1), fixture.store());
+    store.begin_run(&start(&t, run)).await.expect("begin");
+    assert!(store.finish_run(&t, run, &end("one"), None).await.expect("finish"));
+    assert!(!store.finish_run(&t, run, &end("two"), None).await.expect("finish"));
+    store.save_checkpoint(&t, run, &json!(1)).await.expect("save");
+    let state = store.begin_run(&start(&t, run)).await.expect("begin");
+    assert_eq!(state, RunState::Finished(end("one")));
+}
+
+/// A run's turns are written with its end, once; a limit cuts the oldest.
+pub async fn memory_is_appended_once_and_read_newest_last(fixture: &mut impl StoreFixture) {
+    let (t, store) = (tenant("a"), fixture.store());
+    let key = memory(&t);
+    for n in 1..=3_u128 {
+        let run = run_id(n);
+        store.begin_run(&start(&t, run)).await.expect("begin");
+        let turns = [turn(&format!("q{n}")), turn(&format!("a{n}"))];
+        for first in [true, false] {
+            let ended = store.finish_run(&t, run, &end("x"), Some((&key, &turns))).await;
+            assert_eq!(ended.expect("finish"), first);
+        }
+    }
+    let texts = async |limit| {
+        let turns = store.history(&key, limit).await.expect("history");
+        turns.into_iter().map(|turn| turn.text).collect::<Vec<_>>()
+    };
+    assert_eq!(texts(10).await, ["q1", "a1", "q2", "a2", "q3", "a3"]);
+    assert_eq!(texts(3).await, ["a2", "q3", "a3"]);
+    let mut other = key.clone();
+    other.session = "another".to_owned();
+    assert!(store.history(&other, 10).await.expect("history").is_empty());
+}
+
+/// Of many at once exactly one begins.
+pub async fn concurrent_begins_begin_once(fixture: &mut impl StoreFixture) {
+    let (t, store) = (tenant("a"), fixture.store());
+    let begun = start(&t, run_id(1));
+    let states = join_all((0..50).map(|_| store.begin_run(&begun))).await;
+    let new = states.iter().filter(|state| matches!(state, Ok(RunState::Begun))).count();
+    assert_eq!(new, 1);
+}
+
+/// Fresh once; then unknown until it is finished; then what it was sent as.
+pub async fn a_reply_is_claimed_once(fixture: &mut impl StoreFixture) {
+    let (t, reply) = (tenant("a"), ReplyId(Uuid::from_u128(1)));
+    let claim = async |fixture: &dyn StoreFixture| {
+        fixture.store().begin_send(&t, reply, NOW_MS).await.expect("claim")
+    };
+    assert_eq!(claim(fixture).await, SendState::Fresh);
+    assert_eq!(claim(fixture).await, SendState::Unknown);
+    fixture.restart().await;
+    assert_eq!(claim(fixture).await, SendState::Unknown);
+    fixture.store().finish_send(&t, reply, Some("1.2")).await.expect("finish");
+    assert_eq!(claim(fixture).await, SendState::Sent(Some("1.2".to_owned())));
+}
+
+/// Only a claim that sent nothing can be taken back.
+pub async fn an_aborted_claim_can_be_claimed_again(fixture: &mut impl StoreFixture) {
+    let (t, reply, store) = (tenant("a"), ReplyId(Uuid::from_u128(1)), fixture.store());
+    for _ in 0..2 {
+        let state = store.begin_send(&t, reply, NOW_MS).await.expect("claim");
+        assert_eq!(state, SendState::Fresh);
+        store.abort_send(&t, reply).await.expect("abort");
+    }
+    store.begin_send(&t, reply, NOW_MS).await.expect("claim");
+    store.finish_send(&t, reply, None).await.expect("finish");
+    store.abort_send(&t, reply).await.expect("abort");
+    let state = store.begin_send(&t, reply, NOW_MS).await.expect("claim");
+    assert_eq!(state, SendState::Sent(None));
+}
+
+pub(super) fn key(id: &str, tenant: Option<&TenantId>) -> ApiKey {
+    ApiKey {
+        id: id.to_owned(),
+        hash: format!("hash-{id}"),
+        tenant: tenant.cloned(),
+        user: "U1".to_owned(),
+        scopes: vec!["chat".to_owned()],
+        created_at_ms: NOW_MS,
+        expires_at_ms: None,
+        revoked_at_ms: None,
+    }
+}
+
+/// A revoked key is still found, with the time of its first revocation.
+pub async fn keys_are_found_by_hash_and_revoked_once(fixture: &mut impl StoreFixture) {
+    let (t, store) = (tenant("a"), fixture.store());
+    let mut one = key("1", Some(&t));
+    store.put_key(&one).await.expect("put");
+    store.put_key(&key("op", None)).await.expect("put");
+    assert_eq!(store.key_by_hash("hash-1").await.expect("get"), Some(one.clone()));
+    assert_eq!(store.key_by_hash("hash-2").await.expect("get"), None);
+    assert!(store.revoke_key(Some(&t), "1", NOW_MS + 1).await.expect("revoke"));
+    assert!(store.revoke_key(Some(&t), "1", NOW_MS + 2).await.expect("revoke"));
+    assert!(!store.revoke_key(Some(&t), "2", NOW_MS).await.expect("revoke"));
+    one.revoked_at_ms = Some(NOW_MS + 1);
+    assert_eq!(store.key_by_hash("hash-1").await.expect("get"), Some(one));
+    assert_eq!(store.keys(None).await.expect("keys").len(), 2);
+    assert!(store.revoke_key(None, "op", NOW_MS).await.expect("revoke"));
+}
+
+/// Known names, names known not to be, and later answers in place of earlier ones.
+pub async fn channel_names_are_remembered(fixture: &mut impl StoreFixture) {
+    let (t, store, slack) = (tenant("a"), fixture.store(), PlatformName::slack());
+    let named = |name: Option<&str>, asked_at_ms| ChannelName {
+        id: "C1".to_owned(),
+        name: name.map(ToOwned::to_owned),
+        asked_at_ms,
+    };
+    let channel = async || store.channel(&t, &slack, &instance(), "C1").await.expect("channel");
+    assert_eq!(channel().await, None);
+    for known in [named(Some("prod"), 1), named(Some("renamed"), 2), named(None, 3)] {
+        let put = store.put_channels(&t, &slack, &instance(), std::slice::from_ref(&known)).await;
+        put.expect("put");
+        assert_eq!(channel().await, Some(known));
+    }
+}
