@@ -32,8 +32,10 @@ mod read;
 mod suggest;
 mod tool;
 mod trigger;
+mod watch;
 mod yaml;
 
 pub use env::Env;
 pub use finding::{Finding, Paint, Severity};
 pub use load::{Loaded, Loader, Sources, load};
+pub use watch::{Reload, watch, watch_from};

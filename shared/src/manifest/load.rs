@@ -78,6 +78,8 @@ pub struct Loader {
     files: Vec<Cached>,
     /// The folders that the daemon named last time.
     named: Vec<Root>,
+    /// How many places could not be looked at by the last load.
+    failures: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -93,13 +95,31 @@ impl Loader {
     /// Has read nothing yet.
     #[must_use]
     pub fn new(sources: Sources) -> Self {
-        Self { sources, files: Vec::new(), named: Vec::new() }
+        Self { sources, files: Vec::new(), named: Vec::new(), failures: None }
     }
 
     /// Files and folders that this configuration comes from, for watching.
     #[must_use]
     pub fn roots(&self) -> Vec<PathBuf> {
         self.given().into_iter().chain(self.named.clone()).map(|root| root.path).collect()
+    }
+
+    /// Where it loads from.
+    pub(super) fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Whether a file may have changed since the last load.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        let roots: Vec<Root> = self.given().into_iter().chain(self.named.clone()).collect();
+        let scan = files::scan(&roots);
+        let same = |(cached, found): (&Cached, &Found)| {
+            cached.stamp == found.stamp && !cached.racy && cached.docs.path == found.path
+        };
+        let settled =
+            scan.files.len() == self.files.len() && self.files.iter().zip(&scan.files).all(same);
+        self.failures != Some(scan.failed.len()) || !settled
     }
 
     /// Brings the configuration up to date with the files.
@@ -117,6 +137,7 @@ impl Loader {
             }
             self.named = named;
         }
+        self.failures = Some(failed.len());
         self.assemble(failed)
     }
 
