@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aof_shared::ids::{AgentName, InvalidName, Revision};
-use aof_shared::message::Message;
+use aof_shared::message::{Message, PINNED_AGENT};
 use aof_shared::node::Node;
 use aof_shared::queue::{Cause, Consumer, Delivery, Publication, QueueError};
 use aof_shared::telemetry::DeadLetterLabels;
@@ -49,9 +49,6 @@ const MAX_BACKOFF_MS: u64 = 10_000;
 
 /// Deliveries that failed this often, by time-out, are given up.
 const MAX_FAILURES: u32 = 5;
-
-/// Header with the agent that the sender asked for by name.
-const PINNED_AGENT: &str = "agent";
 
 /// What becomes of one delivery.
 enum Step {
@@ -304,3 +301,6 @@ fn backoff_ms(troubles: u32) -> u64 {
     let doublings = troubles.saturating_sub(1).min(16);
     (FIRST_BACKOFF_MS << doublings).min(MAX_BACKOFF_MS)
 }
+
+#[cfg(test)]
+mod tests;
