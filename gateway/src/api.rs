@@ -24,3 +24,6 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .merge(dead_letters::routes())
         .merge(status::routes())
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,7 @@ pub(crate) struct Gateway {
     pub(crate) ports: Ports,
     pub(crate) clock: ManualClock,
     pub(crate) lifecycle: Lifecycle,
+    pub(crate) health: Health,
     pub(crate) http: reqwest::Client,
     pub(crate) admin: String,
     _dir: tempfile::TempDir,
@@ -81,7 +82,8 @@ impl Gateway {
             crate::start(&node, change(Options::new("127.0.0.1:0"))).await.expect("a free port");
         let url = format!("http://{}", running.local_addr);
         let http = reqwest::Client::new();
-        Self { url, ports, clock, lifecycle, http, admin, _dir: dir }
+        let health = node.health.clone();
+        Self { url, ports, clock, lifecycle, health, http, admin, _dir: dir }
     }
 
     /// A signed POST to `/webhook/slack/<instance>`, now by the gateway's clock.
