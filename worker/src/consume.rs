@@ -369,6 +369,3 @@ pub(crate) async fn release(worker: &Worker, demand: &Demand) {
         tracing::debug!(error = %error, "places were not given back");
     }
 }
-
-#[cfg(test)]
-mod tests;

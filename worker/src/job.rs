@@ -75,7 +75,8 @@ impl Setup {
 pub(crate) struct Flows(Mutex<Option<Index>>);
 
 struct Index {
-    revision: Revision,
+    /// Kept, so that no other snapshot can have its address.
+    snapshot: Arc<Snapshot>,
     flows: Arc<HashMap<(TenantId, FlowName), Arc<Flow>>>,
     weights: Arc<HashMap<TenantId, u32>>,
 }
@@ -84,9 +85,9 @@ struct Index {
 const WEIGHT_LABEL: &str = "weight";
 
 impl Flows {
-    fn with<T>(&self, snapshot: &Snapshot, read: impl FnOnce(&Index) -> T) -> T {
+    fn with<T>(&self, snapshot: &Arc<Snapshot>, read: impl FnOnce(&Index) -> T) -> T {
         let mut index = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = index.as_ref().filter(|i| i.revision == snapshot.revision) {
+        if let Some(index) = index.as_ref().filter(|i| Arc::ptr_eq(&i.snapshot, snapshot)) {
             return read(index);
         }
         let mut flows = HashMap::with_capacity(snapshot.flows.len());
@@ -102,7 +103,7 @@ impl Flows {
             }
         }
         let fresh = Index {
-            revision: snapshot.revision.clone(),
+            snapshot: Arc::clone(snapshot),
             flows: Arc::new(flows),
             weights: Arc::new(weights),
         };
@@ -110,7 +111,7 @@ impl Flows {
     }
 
     /// The weights that flows name; every other tenant weighs 1.
-    pub(crate) fn weights(&self, snapshot: &Snapshot) -> Arc<HashMap<TenantId, u32>> {
+    pub(crate) fn weights(&self, snapshot: &Arc<Snapshot>) -> Arc<HashMap<TenantId, u32>> {
         self.with(snapshot, |index| Arc::clone(&index.weights))
     }
 

@@ -89,6 +89,10 @@ impl Worker {
 /// # Errors
 /// [`StartError`] when the scratch directory cannot be made or the queue is away.
 pub async fn start(node: &Node, options: Options) -> Result<(), StartError> {
+    start_worker(node, options, Models::new()).await
+}
+
+async fn start_worker(node: &Node, options: Options, models: Models) -> Result<(), StartError> {
     let tools = Tools::open(&options.runs_dir).map_err(|e| StartError {
         role: ROLE,
         reason: format!(
@@ -112,7 +116,7 @@ pub async fn start(node: &Node, options: Options) -> Result<(), StartError> {
     let worker = Arc::new(Worker {
         node: node.clone(),
         options,
-        models: Models::new(),
+        models,
         tools,
         flows: Flows::default(),
         told: Told::default(),
@@ -122,3 +126,6 @@ pub async fn start(node: &Node, options: Options) -> Result<(), StartError> {
     node.health.up(ROLE);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

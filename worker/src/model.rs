@@ -223,6 +223,3 @@ const BYTES_A_TOKEN: usize = 4;
 pub(crate) fn estimate_tokens(text: &str) -> u64 {
     u64::try_from(text.len().div_ceil(BYTES_A_TOKEN)).unwrap_or(u64::MAX)
 }
-
-#[cfg(test)]
-mod tests;
