@@ -16,6 +16,8 @@ mod fixtures;
 mod hold;
 mod outbox;
 pub mod quorum;
+#[cfg(test)]
+mod tests;
 mod vote;
 
 use std::sync::Arc;
