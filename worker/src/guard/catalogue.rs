@@ -98,6 +98,9 @@ pub(crate) fn assess(command: &Command<'_>) -> Risk {
     if asks_about_itself(command) {
         return Risk::None;
     }
+    if let Some(name) = disguised_name(command) {
+        return Risk::Opaque(format!("`{name}` has characters that are not plain ASCII"));
+    }
     if program::is_opaque(program) {
         return Risk::Opaque(format!("`{program}` runs what its arguments or files say"));
     }
@@ -107,11 +110,14 @@ pub(crate) fn assess(command: &Command<'_>) -> Risk {
     }
 }
 
-/// Whether the command only rehearses, as `--dry-run=client` does.
+/// Whether the command only rehearses, as `--dry-run=client` does. A plugin may read that flag
+/// as it likes, so the subcommand must be a known one.
 pub(crate) fn is_rehearsal(command: &Command<'_>) -> bool {
-    let Some(spec) = command.spec else { return false };
-    let applies = command.certain_word(0).is_some() && !command.has_flag("raw");
-    applies && spec.rehearsals.iter().any(|flag| every(command, flag))
+    let Some((spec, verb)) = command.spec.zip(command.certain_word(0)) else { return false };
+    let entries =
+        spec.destroys.iter().map(|(words, _)| *words).chain(spec.harmless.iter().copied());
+    let known = entries.into_iter().any(|words| words.split(' ').next() == Some(verb));
+    known && !command.has_flag("raw") && spec.rehearsals.iter().any(|flag| every(command, flag))
 }
 
 /// Whether `wanted` is there, certainly, and nothing contradicts it.
@@ -130,27 +136,30 @@ fn asks_about_itself(command: &Command<'_>) -> bool {
     matches!(command.arguments, [only] if matches!(only.as_str(), "--version" | "--help" | "-version" | "-help"))
 }
 
+/// A subcommand or a flag's name that is not plain ASCII.
+fn disguised_name<'a>(command: &Command<'a>) -> Option<&'a str> {
+    let head =
+        command.words.iter().position(|w| w.certain).map_or(command.words.len(), |at| at + 1);
+    let takes_verbs = command.spec.is_none_or(|spec| !spec.harmless.contains(&""));
+    let verbs = command.words[..head].iter().map(|w| w.text).filter(|_| takes_verbs);
+    verbs
+        .chain(command.flags.iter().map(|f| f.name))
+        .find(|name| !name.bytes().all(|b| b == b' ' || b.is_ascii_graphic()))
+}
+
 fn known(command: &Command<'_>, spec: &'static Program) -> Risk {
-    if let Some(flag) = command.flags.iter().find(|f| !f.name.bytes().all(|b| b.is_ascii_graphic()))
-    {
-        return Risk::Opaque(format!(
-            "`{}` is no flag's name: it has characters that are not plain ASCII",
-            flag.name
-        ));
-    }
-    if is_rehearsal(command) {
-        return Risk::None;
-    }
-    if let Some(what) = (spec.check)(command) {
+    let rehearsal = is_rehearsal(command);
+    let exempt = |words: &str| rehearsal && !words.starts_with('-');
+    if !rehearsal && let Some(what) = (spec.check)(command) {
         return Risk::Destructive(what);
     }
     let name = spec.names.first().unwrap_or(&"");
     let pattern = |words: &str| Pattern::compile(&format!("{name} {words}"), &[]);
-    let of_name = |words: &str| pattern(words).matches_arguments(command);
+    let of_name = |words: &str| !exempt(words) && pattern(words).matches_arguments(command);
     if let Some((_, what)) = spec.destroys.iter().find(|(words, _)| of_name(words)) {
         return Risk::Destructive((*what).to_owned());
     }
-    if spec.harmless.iter().any(|words| pattern(words).certainly_matches(command)) {
+    if rehearsal || spec.harmless.iter().any(|words| pattern(words).certainly_matches(command)) {
         return Risk::None;
     }
     if spec.bare && command.words.is_empty() {

@@ -121,7 +121,7 @@ fn judge_layer(layer: &Layer, policy: &Policy) -> Verdict {
     }
     let rehearsal = catalogue::is_rehearsal(&command);
     if let Some((pattern, chain)) =
-        policy.holds.iter().find(|(p, _)| !rehearsal && p.matches(&command))
+        policy.holds.iter().find(|(p, _)| !(rehearsal && p.names_verb()) && p.matches(&command))
     {
         return hold(policy, chain, pattern.text.clone());
     }
@@ -167,6 +167,7 @@ fn listed(argv: &[String], command: &Command<'_>, policy: &Policy) -> Result<(),
     }
     if let Some((directory, _)) = written.rsplit_once('/')
         && !TRUSTED_DIRECTORIES.contains(&directory)
+        && !policy.tools.iter().any(|t| t == written)
     {
         return Err(format!(
             "`{written}` is not in a trusted directory; name the program alone: `{program}`"

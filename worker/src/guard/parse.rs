@@ -153,6 +153,8 @@ struct Word {
     expands: bool,
     quoted: bool,
     braces: bool,
+    assigns: bool,
+    colon: bool,
 }
 
 struct Lexer {
@@ -207,7 +209,11 @@ impl Lexer {
             '|' if self.eat('&') => self.operator("|&"),
             '|' => self.operator("|"),
             '&' if self.eat('&') => self.operator("&&"),
-            '&' if self.eat('>') => self.redirect('>')?,
+            '&' if self.eat('>') => {
+                // bash redirects both outputs; dash ends the command and begins another
+                self.operator("&");
+                self.redirect('>')?;
+            }
             '&' => self.operator("&"),
             '<' | '>' => self.redirect(c)?,
             '(' | ')' => return Err(ParseError::Subshell(c)),
@@ -228,11 +234,13 @@ impl Lexer {
         let next_is_dot = self.peek() == Some('.');
         let word = self.word();
         match c {
-            '*' if !word.text.contains('=') => word.expands = true,
-            '?' | '[' if !word.text.contains(['=', ':', '{']) => word.expands = true,
+            '=' => word.assigns = true,
+            ':' => word.colon = true,
+            '*' if !word.assigns => word.expands = true,
+            '?' | '[' if !(word.assigns || word.colon || word.braces) => word.expands = true,
             '~' if first => word.expands = true,
             '{' => word.braces = true,
-            ',' if word.braces && !word.text.contains('=') => word.expands = true,
+            ',' if word.braces && !word.assigns => word.expands = true,
             '.' if word.braces && next_is_dot && !word.text.ends_with('{') => word.expands = true,
             _ => {}
         }

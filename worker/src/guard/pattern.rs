@@ -47,6 +47,11 @@ impl Pattern {
         }
     }
 
+    /// Whether it names more than flags.
+    pub(crate) fn names_verb(&self) -> bool {
+        !self.words.is_empty()
+    }
+
     /// Whether some reading of `command` is what the pattern names.
     pub(crate) fn matches(&self, command: &Command<'_>) -> bool {
         self.program.as_deref().is_none_or(|p| glob(p, command.program))

@@ -159,7 +159,6 @@ const PREFIXES: &[Prefix] = &[
             "-s",
             "--max-args",
             "--max-procs",
-            "--max-lines",
             "--delimiter",
         ],
         switches: &["-0", "-r", "-t", "-x", "--null", "--no-run-if-empty", "--verbose"],

@@ -135,7 +135,13 @@ const TERRAFORM: Program = Program {
         ("init -reconfigure", "forgets where the state is"),
         ("init -from-module", "overwrites files"),
         ("init -plugin-dir", "runs programs from a directory"),
+        ("plan -generate-config-out", "writes a file"),
+        ("plan -state-out", "writes a file"),
     ],
+    check: |command| {
+        let out = command.values("out").find(|path| !stays_here(path));
+        out.map(|path| format!("writes `{path}`"))
+    },
     ..PLAIN
 };
 
@@ -168,6 +174,18 @@ const AWS: Program = Program {
     abbreviates: true,
     ..PLAIN
 };
+
+/// Operations whose last word is a file that they write.
+const DOWNLOADS: &[&str] = &[
+    "get-object",
+    "get-job-output",
+    "get-export",
+    "get-sdk",
+    "get-media",
+    "get-clip",
+    "get-images",
+    "get-screenshot",
+];
 
 /// Operations of the AWS API are named `verb-noun`.
 fn aws(command: &Command<'_>) -> Option<String> {
@@ -225,7 +243,9 @@ fn aws(command: &Command<'_>) -> Option<String> {
     if !READS.iter().any(|r| verb.starts_with(r)) {
         return Some(format!("calls `{service} {verb}`, which does more than read"));
     }
-    (command.words.len() > 2 && !local(last)).then(|| format!("writes `{last}`"))
+    let downloads = DOWNLOADS.iter().any(|d| verb.starts_with(d));
+    let target = command.words.iter().skip(2).find(|w| (w.certain || downloads) && !local(w.text));
+    target.map(|w| format!("writes `{}`", w.text))
 }
 
 /// Looks for the verb behind words that are known to be groups.

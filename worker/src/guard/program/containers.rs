@@ -104,7 +104,6 @@ const DOCKER: Program = Program {
         "login",
         "start",
         "unpause",
-        "create",
         "image ls",
         "image list",
         "image inspect",

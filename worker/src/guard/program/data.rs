@@ -263,10 +263,9 @@ fn statement(text: &str) -> Option<String> {
             && !trimmed.contains(['|', '!', '`', ';']);
         return (!plain).then(|| format!("runs `{first}`"));
     }
-    if text.contains(['\\', '`', '$']) || text.contains("/*") {
+    let Some(bare) = without_strings(trimmed) else {
         return Some("has SQL that the guard does not read".to_owned());
-    }
-    let bare = without_strings(trimmed).to_ascii_lowercase();
+    };
     for part in bare.split(';').map(str::trim).filter(|p| !p.is_empty()) {
         let words: Vec<&str> = part
             .split(|c: char| !c.is_alphanumeric() && c != '_')
@@ -286,10 +285,49 @@ fn statement(text: &str) -> Option<String> {
 }
 
 const WRITES: &[&str] = &[
-    "delete", "drop", "truncate", "update", "insert", "alter", "create", "grant", "revoke", "copy",
-    "into", "call", "do", "merge", "replace", "rename", "vacuum", "reindex", "cluster", "refresh",
-    "lock", "load", "handler", "set", "reset", "kill", "flush", "execute", "prepare", "outfile",
-    "dumpfile", "shutdown", "import", "purge", "optimize", "repair", "system", "source",
+    "delete",
+    "drop",
+    "truncate",
+    "update",
+    "insert",
+    "alter",
+    "create",
+    "grant",
+    "revoke",
+    "copy",
+    "into",
+    "call",
+    "do",
+    "merge",
+    "replace",
+    "rename",
+    "vacuum",
+    "reindex",
+    "cluster",
+    "refresh",
+    "lock",
+    "load",
+    "handler",
+    "set",
+    "reset",
+    "kill",
+    "flush",
+    "execute",
+    "prepare",
+    "outfile",
+    "dumpfile",
+    "shutdown",
+    "import",
+    "purge",
+    "optimize",
+    "repair",
+    "system",
+    "source",
+    "tee",
+    "pager",
+    "edit",
+    "delimiter",
+    "connect",
 ];
 
 /// Functions that read, and words that a bracket may follow.
@@ -397,9 +435,25 @@ fn called(sql: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The text without what stands in single quotes. A quoted name counts as text.
-fn without_strings(text: &str) -> String {
-    let outside =
-        |(at, part): (usize, &str)| if at % 2 == 0 { part.to_owned() } else { "''".to_owned() };
-    text.split('\'').enumerate().map(outside).collect()
+/// The text in lower case without what stands in single quotes. `None` when it has what
+/// servers read differently: escapes, comments, dollar quotes, a call by quoted name.
+fn without_strings(text: &str) -> Option<String> {
+    let (mut bare, mut quote, mut last) = (String::with_capacity(text.len()), None, ' ');
+    for c in text.chars() {
+        match (quote, c) {
+            (_, '\\' | '`' | '$') => return None,
+            (None, '#') => return None,
+            (None, '-') if last == '-' => return None,
+            (None, '*') if last == '/' => return None,
+            (None, '(') if bare.trim_end().ends_with('"') => return None,
+            (None, '\'' | '"') => quote = Some(c),
+            (Some(open), c) if open == c => quote = None,
+            _ => {}
+        }
+        if quote != Some('\'') {
+            bare.extend(c.to_lowercase());
+        }
+        last = c;
+    }
+    quote.is_none().then_some(bare)
 }

@@ -201,6 +201,7 @@ const CURL: Program = Program {
         ("--libcurl", WRITES),
         ("--create-dirs", WRITES),
         ("--engine", "loads a library"),
+        ("--proto-default", "may speak what is no web protocol"),
         ("--unix-socket", "speaks to a local service"),
         ("--abstract-unix-socket", "speaks to a local service"),
         ("--variable", "takes what the guard does not see"),
