@@ -45,9 +45,9 @@ const PART: &str = "reply";
 const MAX_IN_FLIGHT: usize = 4_096;
 /// Deliveries out at all nodes together.
 const MAX_ACK_PENDING: usize = 16_384;
-/// A delivery makes at most ten calls of 10 s in the worst case, but waits for none of its
-/// limits: it goes back instead. Silent for longer than this, its holder is gone.
-const ACK_WAIT_MS: u64 = 120_000;
+/// A delivery makes at most two calls of 10 s (an update, then a post in its place) and
+/// waits for no limit: it goes back instead. Silent for longer than this, its holder is gone.
+const ACK_WAIT_MS: u64 = 60_000;
 /// Deliveries of one pull.
 const PULL_BATCH: usize = 512;
 /// Longest wait of one pull.

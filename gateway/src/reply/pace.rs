@@ -102,3 +102,64 @@ impl Pacer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aof_shared::backend::open_embedded;
+    use aof_shared::clock::ManualClock;
+    use aof_shared::lifecycle::Lifecycle;
+
+    use super::*;
+
+    fn pace(scope: &str, limit: u32, window_ms: u64) -> Pace {
+        Pace { scope: scope.to_owned(), label: "test", limit, window_ms }
+    }
+
+    /// The wait that an admission asks for; 0 when it is granted.
+    async fn wait(pacer: &Pacer, pace: &Pace) -> u64 {
+        match pacer.admit(pace).await {
+            Ok(()) => 0,
+            Err(SendError::Limited { retry_after_ms, .. }) => retry_after_ms,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn windows_and_pauses_close_their_own_scope_only() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let clock = ManualClock::at(1_000_000);
+        let ports = open_embedded(dir.path(), Arc::new(clock.clone()), &Lifecycle::new())
+            .expect("it opens");
+        let pacer = Pacer::new(ports.limits, Arc::new(clock.clone()));
+        let (a, b) = (pace("post/C1", 1, 1_000), pace("post/C2", 1, 1_000));
+        assert_eq!(wait(&pacer, &a).await, 0);
+        assert_eq!(pacer.wait_ms(&a.scope), 1_000, "known without asking");
+        assert_eq!(wait(&pacer, &a).await, 1_000);
+        assert_eq!(wait(&pacer, &b).await, 0, "another channel is free");
+        clock.advance_ms(1_001);
+        assert_eq!(wait(&pacer, &a).await, 0);
+
+        pacer.pause(&b.scope, 30_000);
+        pacer.pause(&b.scope, 1);
+        assert_eq!(wait(&pacer, &b).await, 30_000, "the longer pause counts");
+        pacer.pause("post/C3", u64::MAX);
+        assert_eq!(pacer.wait_ms("post/C3"), MAX_PAUSE_MS, "no platform closes it for ever");
+
+        let tier = pace("update", 2, 60_000);
+        assert_eq!((wait(&pacer, &tier).await, wait(&pacer, &tier).await), (0, 0));
+        assert!(wait(&pacer, &tier).await > 50_000);
+    }
+
+    #[tokio::test]
+    async fn all_gateways_share_a_window() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let clock = ManualClock::at(1_000_000);
+        let ports = open_embedded(dir.path(), Arc::new(clock.clone()), &Lifecycle::new())
+            .expect("it opens");
+        let one = Pacer::new(Arc::clone(&ports.limits), Arc::new(clock.clone()));
+        let two = Pacer::new(ports.limits, Arc::new(clock.clone()));
+        let channel = pace("post/C1", 1, 1_000);
+        assert_eq!(wait(&one, &channel).await, 0);
+        assert!(wait(&two, &channel).await > 0, "the other node must wait too");
+    }
+}
