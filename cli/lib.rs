@@ -13,6 +13,7 @@ pub mod journal;
 pub mod keys;
 mod log;
 pub mod output;
+mod reload;
 mod sample;
 pub mod serve;
 pub mod status;

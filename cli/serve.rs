@@ -15,7 +15,7 @@ use aof_shared::node::{Health, Node};
 use aof_shared::telemetry::Metrics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{EXIT_COULD_NOT, EXIT_NO, findings, sample};
+use crate::{EXIT_COULD_NOT, EXIT_NO, findings, reload, sample};
 
 /// How long a node may take to finish what it has begun once it is told to stop.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
@@ -147,6 +147,9 @@ async fn start(args: &Args, node: &Node, sources: Sources) -> anyhow::Result<Str
     let daemon = node.config.current().daemon.clone();
     let listen = args.listen.clone().unwrap_or_else(|| daemon.listen.clone());
     let running = aof_gateway::start(node, aof_gateway::Options::new(listen)).await?;
+    if daemon.watch {
+        reload::start(node, sources);
+    }
     node.lifecycle.spawn(sample::run(node.clone()));
     Ok(format!("http://{}", running.local_addr))
 }

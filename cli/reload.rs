@@ -1,0 +1,116 @@
+//! Edits of manifests while a node runs: applied or rejected, logged and journaled.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use aof_shared::config::Snapshot;
+use aof_shared::event::{Event, EventType};
+use aof_shared::ids::{EventId, TenantId};
+use aof_shared::manifest::{self, Finding, Reload, Severity, Sources};
+use aof_shared::node::Node;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+/// Edits not journaled yet; a node that falls behind by more logs the rest only.
+const MAX_WAITING: usize = 64;
+/// Findings that one journal entry names.
+const MAX_FINDINGS: usize = 20;
+
+/// Watches the manifests until the node stops.
+pub(crate) fn start(node: &Node, sources: Sources) {
+    let (tell, told) = mpsc::channel(MAX_WAITING);
+    node.lifecycle.spawn(journal(node.clone(), told));
+    let watched = node.clone();
+    node.lifecycle.spawn(async move {
+        let Node { config, lifecycle, .. } = watched.clone();
+        let report = move |reload: Reload| {
+            log(&reload);
+            if tell.try_send(entries(&watched.config.current(), &reload)).is_err() {
+                tracing::warn!("edits come faster than they can be journaled");
+            }
+        };
+        manifest::watch(sources, config, lifecycle, report).await;
+    });
+}
+
+fn log(reload: &Reload) {
+    match reload {
+        Reload::Applied { revision, previous, changed, findings } => {
+            tracing::info!(%revision, %previous, flows_changed = changed.len(), "configuration applied");
+            findings.iter().for_each(|f| tracing::warn!("{}", f.line()));
+        }
+        Reload::Rejected { findings } => {
+            tracing::error!("configuration rejected; the last good one serves on");
+            findings.iter().for_each(|f| match f.severity {
+                Severity::Error => tracing::error!("{}", f.line()),
+                Severity::Warning => tracing::warn!("{}", f.line()),
+            });
+        }
+    }
+}
+
+/// A journal entry for one tenant.
+type Entry = (TenantId, EventType, Value);
+
+/// What each tenant may know of it: their own flows, and findings in their own files.
+fn entries(current: &Snapshot, reload: &Reload) -> Vec<Entry> {
+    match reload {
+        Reload::Applied { revision, previous, changed, .. } => {
+            let mut flows: BTreeMap<&TenantId, Vec<&str>> = BTreeMap::new();
+            for (tenant, flow) in changed {
+                flows.entry(tenant).or_default().push(flow.as_str());
+            }
+            let entry = |(tenant, flows): (&TenantId, Vec<&str>)| {
+                let data = json!({"revision": revision, "previous": previous, "flows": flows});
+                (tenant.clone(), EventType::ConfigApplied, data)
+            };
+            flows.into_iter().map(entry).collect()
+        }
+        Reload::Rejected { findings } => {
+            let mut lines: BTreeMap<TenantId, Vec<String>> = BTreeMap::new();
+            for finding in findings.iter().filter(|f| f.severity == Severity::Error) {
+                for tenant in concerned(current, finding) {
+                    lines.entry(tenant).or_default().push(finding.line());
+                }
+            }
+            let entry = |(tenant, mut lines): (TenantId, Vec<String>)| {
+                let total = lines.len();
+                lines.truncate(MAX_FINDINGS);
+                let data = json!({"serving": current.revision, "errors": total, "findings": lines});
+                (tenant, EventType::ConfigRejected, data)
+            };
+            lines.into_iter().map(entry).collect()
+        }
+    }
+}
+
+/// Whose file it is: the tenants with flows in it, or the default one when nobody has.
+fn concerned(current: &Snapshot, finding: &Finding) -> BTreeSet<TenantId> {
+    let inside = |path: &Path| path == finding.file;
+    let owners: BTreeSet<TenantId> = current
+        .flows
+        .iter()
+        .filter(|flow| inside(&flow.source.file))
+        .map(|flow| flow.tenant.clone())
+        .collect();
+    if owners.is_empty() { BTreeSet::from([TenantId::default_tenant()]) } else { owners }
+}
+
+async fn journal(node: Node, mut told: mpsc::Receiver<Vec<Entry>>) {
+    loop {
+        let entries = tokio::select! {
+            () = node.lifecycle.stopped() => return,
+            entries = told.recv() => entries,
+        };
+        let Some(entries) = entries else { return };
+        let now_ms = node.ports.clock.now_ms();
+        let revision = node.config.current().revision.clone();
+        let events = entries.into_iter().filter_map(|(tenant, kind, data)| {
+            let id = EventId(uuid::Uuid::now_v7());
+            Event::new(id, &tenant, kind, now_ms).under(&revision).with(data).publication().ok()
+        });
+        if let Err(error) = node.ports.queue.publish(events.collect()).await {
+            tracing::warn!(%error, "an edit could not be journaled");
+        }
+    }
+}
