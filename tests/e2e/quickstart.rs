@@ -7,16 +7,15 @@ use serde_json::Value;
 
 use crate::{Running, root, serve};
 
-fn quickstart(scratch: &Path) -> Running {
-    let dir = scratch.display().to_string();
-    let config = root().join("examples/quickstart/daemon-config.yaml");
-    serve(config, &[("AOF_QUICKSTART_DIR", dir.as_str())])
+fn quickstart() -> Running {
+    serve(root().join("examples/quickstart/daemon-config.yaml"), &[])
 }
 
 /// Asks for `rm -r old` and returns the id of the action that is held for it.
 async fn held(api: &Api, scratch: &Path) -> (Value, String) {
     std::fs::create_dir_all(scratch.join("old")).expect("a folder");
-    let answer = api.chat("ops", "rm -r old").await;
+    let command = format!("rm -r {}", scratch.join("old").display());
+    let answer = api.chat("ops", &command).await;
     assert_eq!(answer["status"], "held", "{answer}");
     let id = answer["approval_id"].as_str().unwrap_or_else(|| panic!("no approval in {answer}"));
     (answer.clone(), id.to_owned())
@@ -32,8 +31,7 @@ async fn settled(api: &Api, id: &str, status: &str) -> Value {
 
 #[tokio::test]
 async fn a_harmless_command_is_routed_and_answered() {
-    let scratch = tempfile::tempdir().expect("a folder");
-    let running = quickstart(scratch.path());
+    let running = quickstart();
     let api = Api::operator(&running.node, "default");
     let answer = api.chat("ops", "uname -s").await;
     assert_eq!(answer["status"], "success", "{answer}");
@@ -45,8 +43,7 @@ async fn a_harmless_command_is_routed_and_answered() {
 
 #[tokio::test]
 async fn what_no_flow_takes_goes_to_the_default_agent() {
-    let scratch = tempfile::tempdir().expect("a folder");
-    let running = quickstart(scratch.path());
+    let running = quickstart();
     let api = Api::operator(&running.node, "default");
     let answer = api.chat("somewhere", "hello there").await;
     assert!(answer["answer"].as_str().unwrap_or_default().contains("hello there"), "{answer}");
@@ -55,7 +52,7 @@ async fn what_no_flow_takes_goes_to_the_default_agent() {
 #[tokio::test]
 async fn two_people_approve_and_it_runs_once() {
     let scratch = tempfile::tempdir().expect("a folder");
-    let running = quickstart(scratch.path());
+    let running = quickstart();
     let api = Api::operator(&running.node, "default");
     let (_, id) = held(&api, scratch.path()).await;
     let (alice, bob) = (
@@ -84,7 +81,7 @@ async fn two_people_approve_and_it_runs_once() {
 #[tokio::test]
 async fn one_no_ends_it_and_strangers_do_not_count() {
     let scratch = tempfile::tempdir().expect("a folder");
-    let running = quickstart(scratch.path());
+    let running = quickstart();
     let api = Api::operator(&running.node, "default");
     let (_, id) = held(&api, scratch.path()).await;
     let mallory = api.person("mallory", &["read", "approve"]).await;
@@ -107,11 +104,8 @@ async fn a_restart_between_the_votes_changes_nothing() {
     let scratch = tempfile::tempdir().expect("a folder");
     let data = tempfile::tempdir().expect("a folder");
     let config = root().join("examples/quickstart/daemon-config.yaml");
-    let dir = scratch.path().display().to_string();
-    let start = || {
-        let env = [("AOF_QUICKSTART_DIR", dir.as_str())];
-        aof_harness::Node::serve(env!("CARGO_BIN_EXE_aofctl"), &config, data.path(), &env)
-    };
+    let start =
+        || aof_harness::Node::serve(env!("CARGO_BIN_EXE_aofctl"), &config, data.path(), &[]);
     let node = start();
     let api = Api::operator(&node, "default");
     let (_, id) = held(&api, scratch.path()).await;

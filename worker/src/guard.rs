@@ -9,13 +9,13 @@
 //!
 //! 1. [`parse_command`] splits a text into words and refuses what only a shell could carry
 //!    out. Tools are started from those words, so what is judged is what runs, to the byte.
-//! 2. [`wrapper`] looks through programs that run programs (`sudo`, `env`, `xargs`, `sh -c`,
+//! 2. `wrapper` looks through programs that run programs (`sudo`, `env`, `xargs`, `sh -c`,
 //!    `kubectl exec`); each inner command is judged like the outer one, and the strictest
 //!    verdict counts.
-//! 3. [`command`] names the program by its base name, skips its global flags, unifies the
+//! 3. `command` names the program by its base name, skips its global flags, unifies the
 //!    forms of flags, and says of every word whether it can be read in one way only.
 //! 4. [`judge()`] asks in turn: is the program listed, and this part of it? Does a rule or
-//!    `require_for` name it? Does the [`catalogue`] call it destructive?
+//!    `require_for` name it? Does the `catalogue` call it destructive?
 //!
 //! # Doubt
 //! Every reader errs to one side. Who looks for danger takes *any* reading of an ambiguous

@@ -98,6 +98,9 @@ pub(crate) fn assess(command: &Command<'_>) -> Risk {
     if asks_about_itself(command) {
         return Risk::None;
     }
+    if command.overlong {
+        return Risk::Opaque(format!("`{program}` has more flags than the guard reads"));
+    }
     if let Some(name) = disguised_name(command) {
         return Risk::Opaque(format!("`{name}` has characters that are not plain ASCII"));
     }
@@ -117,7 +120,10 @@ pub(crate) fn is_rehearsal(command: &Command<'_>) -> bool {
     let entries =
         spec.destroys.iter().map(|(words, _)| *words).chain(spec.harmless.iter().copied());
     let known = entries.into_iter().any(|words| words.split(' ').next() == Some(verb));
-    known && !command.has_flag("raw") && spec.rehearsals.iter().any(|flag| every(command, flag))
+    known
+        && !command.overlong
+        && !command.has_flag("raw")
+        && spec.rehearsals.iter().any(|flag| every(command, flag))
 }
 
 /// Whether `wanted` is there, certainly, and nothing contradicts it.

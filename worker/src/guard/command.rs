@@ -6,6 +6,9 @@
 
 use super::program::{self, Arity, Program, Style};
 
+/// Flags of one command that are read; every letter of `-rf` may be one.
+const MAX_FLAGS: usize = 1_024;
+
 /// A word that is no flag and no flag's value, as far as can be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Word<'a> {
@@ -38,6 +41,8 @@ pub(crate) struct Command<'a> {
     pub(crate) spec: Option<&'static Program>,
     pub(crate) words: Vec<Word<'a>>,
     pub(crate) flags: Vec<Flag<'a>>,
+    /// Whether there are more flags than [`MAX_FLAGS`], which are left out.
+    pub(crate) overlong: bool,
     /// What stands behind a certain `--`.
     pub(crate) rest: Option<&'a [String]>,
     /// Everything behind the program, as written.
@@ -58,8 +63,15 @@ impl<'a> Command<'a> {
         let program = argv.first().map_or("", |p| base_name(p));
         let spec = program::find(program);
         let arguments = argv.get(1..).unwrap_or_default();
-        let mut command =
-            Self { program, spec, words: Vec::new(), flags: Vec::new(), rest: None, arguments };
+        let mut command = Self {
+            program,
+            spec,
+            words: Vec::new(),
+            flags: Vec::new(),
+            overlong: false,
+            rest: None,
+            arguments,
+        };
         command.walk();
         command.unify_verb();
         command
@@ -163,6 +175,13 @@ impl<'a> Command<'a> {
         }
     }
 
+    fn push(&mut self, flag: Flag<'a>) {
+        self.overlong |= self.flags.len() >= MAX_FLAGS;
+        if !self.overlong {
+            self.flags.push(flag);
+        }
+    }
+
     fn long(&mut self, body: &'a str, written: &'a str, certain: bool) -> Wants {
         let (name, value) = match body.split_once('=') {
             Some((name, value)) => (name, Some(value)),
@@ -171,7 +190,7 @@ impl<'a> Command<'a> {
         let written = written.split('=').next().unwrap_or(written);
         let (name, arity) = self.known(written, name);
         let global = self.words.is_empty();
-        self.flags.push(Flag { name, value, certain, long: true, global });
+        self.push(Flag { name, value, certain, long: true, global });
         if value.is_some() { Wants::Nothing } else { arity.into() }
     }
 
@@ -179,6 +198,9 @@ impl<'a> Command<'a> {
     fn letters(&mut self, body: &'a str, certain: bool) -> Wants {
         let mut doubt = false;
         for (at, letter) in body.char_indices() {
+            if self.overlong {
+                return Wants::Unknown;
+            }
             let end = at + letter.len_utf8();
             let (name, arity) = self.known_letter(letter, &body[at..end]);
             let rest = &body[end..];
@@ -187,7 +209,7 @@ impl<'a> Command<'a> {
                 given => Some(given.unwrap_or(rest)),
             };
             let (certain, global) = (certain && !doubt, self.words.is_empty());
-            self.flags.push(Flag { name, value, certain, long: false, global });
+            self.push(Flag { name, value, certain, long: false, global });
             match arity {
                 Arity::Switch if rest.starts_with('=') => return Wants::Nothing,
                 Arity::Switch => {}
@@ -211,7 +233,7 @@ impl<'a> Command<'a> {
     /// global flags are known: programs skip to it by those alone.
     fn known(&self, written: &str, name: &'a str) -> (&'a str, Arity) {
         let Some(spec) = self.spec else { return (name, Arity::Unknown) };
-        spec.flag(written, !self.words.is_empty()).unwrap_or((name, Arity::Unknown))
+        spec.flag(written, &self.words).unwrap_or((name, Arity::Unknown))
     }
 }
 

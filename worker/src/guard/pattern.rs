@@ -60,7 +60,7 @@ impl Pattern {
 
     /// The same, the program left aside.
     pub(crate) fn matches_arguments(&self, command: &Command<'_>) -> bool {
-        self.flags_match(command) && self.words_match(command)
+        (command.overlong || self.flags_match(command)) && self.words_match(command)
     }
 
     /// Whether `command` begins with the pattern's words and nothing else can be meant.

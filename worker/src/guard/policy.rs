@@ -32,7 +32,10 @@ impl Policy {
         let allowed = configs
             .into_iter()
             .filter_map(|(tool, config)| Some((tool, config.allowed_commands.as_ref()?)))
-            .map(|(tool, entries)| (tool.clone(), entries.iter().map(|e| entry(tool, e)).collect()))
+            .map(|(tool, entries)| (base_name(tool), entries))
+            .map(|(tool, entries)| {
+                (tool.to_owned(), entries.iter().map(|e| entry(tool, e)).collect())
+            })
             .collect();
         let mut policy = Self {
             tools,

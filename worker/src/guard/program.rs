@@ -12,7 +12,7 @@ mod opaque;
 mod system;
 mod text;
 
-use super::command::Command;
+use super::command::{Command, Word};
 
 pub(crate) use opaque::{SHELLS, is_opaque};
 
@@ -55,6 +55,8 @@ pub(crate) struct Program {
     pub(crate) later_values: &'static [&'static str],
     /// More of the latter.
     pub(crate) later_switches: &'static [&'static str],
+    /// Flags with a value between a group's word and its subcommand.
+    pub(crate) group_values: &'static [(&'static str, &'static [&'static str])],
     /// Command patterns that destroy, and what they do; see [`super::pattern`].
     pub(crate) destroys: &'static [(&'static str, &'static str)],
     /// Leading words of harmless commands; `""` for all.
@@ -77,6 +79,7 @@ pub(crate) const PLAIN: Program = Program {
     switches: &["-h,--help", "--version"],
     later_values: &[],
     later_switches: &[],
+    group_values: &[],
     destroys: &[],
     harmless: &[],
     bare: false,
@@ -87,8 +90,16 @@ pub(crate) const PLAIN: Program = Program {
 
 impl Program {
     /// The one name of a flag as written (with dashes, without value), and its arity.
-    pub(crate) fn flag(&self, written: &str, later: bool) -> Option<(&'static str, Arity)> {
+    pub(crate) fn flag(&self, written: &str, words: &[Word<'_>]) -> Option<(&'static str, Arity)> {
+        let later = !words.is_empty();
+        let group = match words {
+            [only] if only.certain => {
+                self.group_values.iter().find(|(group, _)| *group == only.text)
+            }
+            _ => None,
+        };
         let tables = [
+            (group.map_or(&[][..], |(_, values)| *values), Arity::Value, true),
             (self.values, Arity::Value, true),
             (self.switches, Arity::Switch, true),
             (self.later_values, Arity::Value, later),

@@ -78,6 +78,10 @@ const DOCKER: Program = Program {
         "--details",
         "-s,--size",
     ],
+    group_values: &[(
+        "compose",
+        &["-f,--file", "-p,--project-name", "--profile", "--env-file", "--project-directory"],
+    )],
     aliases: &[("container", "")],
     harmless: &[
         "ps",

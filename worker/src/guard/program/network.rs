@@ -59,9 +59,8 @@ pub(super) const PROGRAMS: &[Program] = &[
                         | "n"
                         | "rule"
                 );
-            let show = c
-                .certain_word(1)
-                .is_some_and(|w| matches!(w, "show" | "get" | "s" | "ls" | "list"));
+            let show =
+                c.certain_word(1).is_some_and(|w| matches!(w, "show" | "get" | "ls" | "list"));
             (!(alone || show)).then(|| "may change the network".to_owned())
         },
         abbreviates: false,
@@ -191,7 +190,6 @@ const CURL: Program = Program {
         ("--remote-header-name", "writes a file whose name a server chooses"),
         ("--output-dir", WRITES),
         ("--cookie-jar", WRITES),
-        ("--dump-header", WRITES),
         ("--trace", WRITES),
         ("--trace-ascii", WRITES),
         ("--stderr", WRITES),
@@ -223,9 +221,10 @@ fn curl(command: &Command<'_>) -> Option<String> {
     if command.values("header").any(header) {
         return Some("may send another method".to_owned());
     }
-    let output = |f: &&Flag<'_>| {
-        f.name == "output" || (f.long && f.name.len() > 1 && "output".starts_with(f.name))
+    let long = |f: &Flag<'_>, name: &str| {
+        f.name == name || (f.long && f.name.len() > 1 && name.starts_with(f.name))
     };
+    let output = |f: &&Flag<'_>| long(f, "output") || long(f, "dump-header");
     let here = |v: &str| matches!(v, "-" | "/dev/null") || stays_here(v);
     if command.flags.iter().filter(output).any(|f| !f.value.is_some_and(here)) {
         return Some(WRITES.to_owned());

@@ -97,6 +97,10 @@ fn allowed_commands_are_the_only_ones() {
         ],
     );
     check(
+        &allowing("/usr/bin/kubectl", &["get"]),
+        &[("kubectl get pods", "allow"), ("kubectl logs web-0", "refuse")],
+    );
+    check(
         &allowing("mytool", &["mytool status"]),
         &[("mytool status", "allow"), ("mytool -x status", "refuse"), ("mytool other", "refuse")],
     );
@@ -299,4 +303,43 @@ fn refuses_what_is_too_large() {
         judge(&vec!["ls".to_owned(); MAX_WORDS + 1], &policy()),
         Verdict::Refuse { .. }
     ));
+}
+
+/// Longest that the worst input may take, unoptimised on a busy machine. What is quadratic in
+/// 64 KiB takes minutes.
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(5);
+
+#[test]
+fn takes_time_in_proportion() {
+    let fill = |unit: &str| unit.repeat((MAX_BYTES - 64) / unit.len());
+    let argv = |words: &[&str]| words.iter().map(|&w| w.to_owned()).collect::<Vec<_>>();
+    let many = |program: &str, word: &str| {
+        [vec![program.to_owned()], vec![word.to_owned(); MAX_WORDS - 1]].concat()
+    };
+    let cases = [
+        argv(&["sh", "-c", &fill("*")]),
+        argv(&["sh", "-c", &fill("a;")]),
+        argv(&["sh", "-c", &fill("{.")]),
+        argv(&["kubectl", "delete", &fill("a,")]),
+        argv(&["kubectl", &format!("-{}", fill("x"))]),
+        argv(&["psql", "-c", &format!("select {}", fill("("))]),
+        argv(&["psql", "-c", &format!("select {}", fill(" ("))]),
+        argv(&["psql", "-c", &format!("select 1{}", fill("\"\""))]),
+        argv(&["mytool", &fill("a-")]),
+        argv(&["sed", &fill("s/")]),
+        many("kubectl", "--unknown"),
+        many("kubectl", "a/b"),
+        many("git", "-c"),
+        many("find", "-exec"),
+        many("xargs", "-0"),
+        many("sudo", "sudo"),
+    ];
+    let policy = policy();
+    for case in cases {
+        let start = std::time::Instant::now();
+        let _ = judge(&case, &policy);
+        let _ = parse_command(&case.join(" "));
+        let start_of = case.join(" ").chars().take(20).collect::<String>();
+        assert!(start.elapsed() < DEADLINE, "{start_of}: {:?}", start.elapsed());
+    }
 }
