@@ -134,6 +134,7 @@ mod tests {
         check(r"\bdeploy\s+\w+", Some(&["deploy"]));
         check(r"\d+ pods? in .*namespace", Some(&["namespace"]));
         check("(?i)prod", Some(&["prod"]));
+        check("incid[a-f]nt", Some(&["incid"]));
         check("(ab)+", Some(&["ab"]));
         check("x{2,3}", None);
     }

@@ -1,5 +1,6 @@
 //! The loop on the embedded backend: what arrives where, how often, and in what order.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,8 +109,11 @@ impl Rig {
         let take = async {
             while taken.len() < count {
                 let pulled = consumer.pull(Some(&tenant(of)), 10, 100).await.expect("a pull");
+                let mut keys = HashSet::new();
                 for delivery in pulled {
-                    let task = serde_json::from_slice(&delivery.message.payload).expect("a task");
+                    let task: Task =
+                        serde_json::from_slice(&delivery.message.payload).expect("a task");
+                    assert!(keys.insert(task.message.ordering_key()), "one at a time");
                     taken.push((delivery.message.clone(), task));
                     delivery.ack().await.expect("acked");
                 }

@@ -188,6 +188,25 @@ fn the_explanation_tells_every_flow_and_agrees_with_the_decision() {
     assert!(told.flows[4].filters[5].wants.contains("not a regular expression"));
 }
 
+#[test]
+fn the_index_lists_as_many_as_a_scan_when_scores_tie_and_flows_match_twice() {
+    // 100 by words, 100 by place, in turn; then 140 by id and by name at once.
+    let words = || flow("w").on("slack").patterns(&["go"]);
+    let tied =
+        || (0..24).map(|n| if n % 2 == 0 { words() } else { flow("p").channels(&["C0PROD111"]) });
+    let twice = || (0..6).map(|_| flow("t").on("slack").channels(&["C0PROD111", "production"]));
+    for flows in [tied().collect(), tied().chain(twice()).collect::<Vec<_>>()] {
+        let (table, message) = (table(flows), message("go"));
+        let request = Request::new(&message, Naming::Named("production"));
+        let orders = |list: Vec<crate::select::Candidate<'_>>| -> Vec<usize> {
+            list.iter().map(|c| c.order).collect()
+        };
+        let scanned = orders(scan(table.flows(&message.tenant), &request));
+        assert_eq!(scanned.len(), crate::select::MAX_CANDIDATES);
+        assert_eq!(orders(table.candidates(&request)), scanned);
+    }
+}
+
 // Small alphabets, so that filters match often and scores tie.
 const CHANNELS: [&str; 5] = ["C0PROD111", "C0TEST222", "production", "#production", "staging"];
 const PATTERNS: [&str; 8] =
