@@ -89,7 +89,10 @@ impl Dispatcher {
                 next = next => next,
             };
             match pulled {
-                Ok(deliveries) if deliveries.is_empty() => {}
+                Ok(deliveries) if deliveries.is_empty() => {
+                    self.node.health.up(crate::ROLE);
+                    self.fine();
+                }
                 Ok(deliveries) => {
                     self.node.health.up(crate::ROLE);
                     let dispatcher = self.clone();
