@@ -1,5 +1,7 @@
 //! `aofctl explain`: why a message goes where it goes, without sending it.
 
+mod recorded;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,31 +16,34 @@ use aof_shared::manifest::{Env, Severity, Sources, load};
 use aof_shared::message::{Channel, Message, MessageKind, User};
 use comfy_table::{ContentArrangement, presets};
 
-use crate::{EXIT_DONE, EXIT_NO, findings};
+use self::recorded::Recorded;
+use crate::output::Format;
+use crate::{EXIT_DONE, EXIT_NO, client, findings};
 
 /// Arguments of `aofctl explain`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     aofctl explain --platform slack --channel production --user U015SRE --text 'scale deploy'\n  \
-    aofctl explain --channel C024BE91L --text 'outage' --flows-dir ./flows --output json\n\n\
+    aofctl explain --channel C024BE91L --text 'outage' --flows-dir ./flows --output json\n  \
+    aofctl explain --event 5b1d9c6e-0f4a-5c1e-9d57-a0f10c1d57e4 --text 'what they wrote'\n\n\
     A channel is given by id or by name; a name stands for a channel that is known to have it.\n\
     Exit code 1: no flow or agent would work on the message.")]
 pub struct Args {
-    /// The platform it comes from
-    #[arg(long, value_name = "PLATFORM", default_value = "slack")]
-    platform: PlatformName,
+    /// The platform it comes from [default: slack]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<PlatformName>,
     /// The channel: an id, `name` or `#name` [default: a direct conversation]
     #[arg(long, value_name = "CHANNEL")]
     channel: Option<String>,
     /// The platform id of who writes
-    #[arg(long, value_name = "ID", default_value = "")]
-    user: String,
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
     /// What they write
-    #[arg(long, value_name = "TEXT")]
-    text: String,
-    /// What kind of message it is
-    #[arg(long, value_name = "KIND", default_value = "mention")]
-    kind: Kind,
+    #[arg(long, value_name = "TEXT", required_unless_present = "event")]
+    text: Option<String>,
+    /// What kind of message it is [default: mention]
+    #[arg(long, value_name = "KIND")]
+    kind: Option<Kind>,
     /// The account that the message comes in through [default: the one with the best score]
     #[arg(long, value_name = "NAME")]
     instance: Option<InstanceName>,
@@ -57,18 +62,15 @@ pub struct Args {
     /// Where agents are, instead of the config's `agents.directory` [default: agents, if there]
     #[arg(long, value_name = "DIR")]
     agents_dir: Option<PathBuf>,
-    /// How to print
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
-    output: Output,
-}
-
-/// A form of output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// For people
-    Table,
-    /// For programs
-    Json,
+    /// Take a message from a node's journal, by the id of it, its run or an event; options
+    /// beside it go before what the journal says, which never holds the text
+    #[arg(long, value_name = "ID")]
+    event: Option<String>,
+    /// The node whose journal to read
+    #[arg(long, value_name = "URL", env = "AOF_SERVER", default_value = "http://127.0.0.1:8080")]
+    server: String,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// A kind of message.
@@ -100,8 +102,20 @@ impl From<Kind> for MessageKind {
 /// # Errors
 /// When the manifests cannot be loaded or the node does not answer.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let known = args.instance.clone();
-    let (mut message, name) = hypothetical(&args);
+    client::answer(explained(args).await)
+}
+
+async fn explained(args: Args) -> anyhow::Result<ExitCode> {
+    let recorded = match &args.event {
+        Some(id) => recorded::read(&args.server, &args.tenant, id).await?,
+        None => Recorded::default(),
+    };
+    if args.text.is_none() {
+        anstream::eprintln!("note: the journal holds no texts; add --text to check patterns");
+    }
+    let known = args.instance.clone().or(recorded.instance.clone());
+    let agent = args.agent.clone().or(recorded.agent.clone());
+    let (mut message, name) = hypothetical(&args, &recorded);
     let Some(snapshot) = manifests(&args) else { return Ok(ExitCode::from(EXIT_NO)) };
     let snapshot = Arc::new(snapshot);
     let table = Table::build(snapshot.clone(), None);
@@ -113,11 +127,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(instance) = known.or_else(|| likeliest(&snapshot, &table, &message, naming)) {
         message.instance = instance;
     }
-    let request = Request::new(&message, naming).pinned_to(args.agent.as_ref());
+    let request = Request::new(&message, naming).pinned_to(agent.as_ref());
     let told = explain(&table, &request);
-    match args.output {
-        Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&told)?),
-        Output::Table => anstream::println!("{}", as_table(&told, &table, &message.tenant)),
+    if args.format.is_json() {
+        anstream::println!("{}", serde_json::to_string_pretty(&told)?);
+    } else {
+        anstream::println!("{}", as_table(&told, &table, &message.tenant));
+        if let Some(outcome) = &recorded.outcome {
+            anstream::println!("the journal says: {outcome}");
+        }
     }
     let code = if told.selected.is_some() { EXIT_DONE } else { EXIT_NO };
     Ok(ExitCode::from(code))
@@ -143,26 +161,32 @@ fn manifests(args: &Args) -> Option<Snapshot> {
 }
 
 /// The message to explain, and its channel's name if that is known.
-fn hypothetical(args: &Args) -> (Message, Option<String>) {
+fn hypothetical(args: &Args, recorded: &Recorded) -> (Message, Option<String>) {
     let tenant = args.tenant.clone();
-    let platform = args.platform.clone();
+    let platform = args.platform.clone().or(recorded.platform.clone());
+    let platform = platform.unwrap_or_else(PlatformName::slack);
     let (id, name) = match args.channel.as_deref().map(naming_of) {
         Some((id, Naming::Named(name))) => (id.to_owned(), Some(name.to_owned())),
         Some((id, _)) => (id.to_owned(), None),
-        None => (String::new(), None),
+        None => (recorded.channel.clone().unwrap_or_default(), recorded.channel_name.clone()),
     };
     let instance = InstanceName::new("default").expect("a plain word");
-    let text = args.text.clone();
+    let text = args.text.clone().unwrap_or_default();
+    let kind = args.kind.map(Into::into).or(recorded.kind);
+    let derived = MessageId::derive(&tenant, &platform, &instance, &text);
     let message = Message {
-        id: MessageId::derive(&tenant, &platform, &instance, &text),
+        id: recorded.id.unwrap_or(derived),
         tenant,
         instance,
         platform,
-        kind: args.kind.into(),
+        kind: kind.unwrap_or(MessageKind::Mention),
         channel: Channel { direct: id.is_empty(), id, name: None },
         thread: None,
         reply_to: None,
-        user: User { id: args.user.clone(), name: None },
+        user: User {
+            id: args.user.clone().or(recorded.user.clone()).unwrap_or_default(),
+            name: None,
+        },
         text,
         media: Vec::new(),
         event_id: String::new(),
