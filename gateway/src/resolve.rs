@@ -1,8 +1,8 @@
 //! Channel names: consumes requests to look one up, writes the store. Never decides a
 //! route, and no ingress ever waits for it.
 //!
-//! Flows may name channels, events carry ids. Names are read at the start, when the
-//! configuration changes, and when a message comes from a channel nobody asked about; until
+//! Flows may name channels, events carry ids. Names are read at the start, every ten
+//! minutes, when the configuration changes, and when a message comes from a channel nobody asked about; until
 //! then such a flow does not match (platforms.md, *Channel names*).
 
 mod directory;
@@ -32,6 +32,9 @@ const MAX_WARM_ATTEMPTS: u32 = 8;
 const WARM_PAUSE_MS: u64 = 2_000;
 /// Longest pause between attempts.
 const MAX_WARM_PAUSE_MS: u64 = 300_000;
+/// All names are read again after this long, so that a rename shows up; longer than all
+/// attempts of one reading together (510 s).
+const REFRESH_MS: u64 = 600_000;
 /// Attempts of one lookup.
 const MAX_LOOKUP_ATTEMPTS: u32 = 3;
 /// Pause when the backend's signals are away.
@@ -109,10 +112,12 @@ async fn listen(node: Node, resolver: Arc<Resolver>) {
     }
 }
 
-/// Reads all names of every account that needs them, now and when it changes.
+/// Reads all names of every account that needs them: now, when it changes, and again
+/// every ten minutes.
 async fn watch(node: Node, resolver: Arc<Resolver>) {
     let mut snapshots = node.config.watch();
     let mut known: HashSet<Account> = HashSet::new();
+    let mut refresh = tokio::time::Instant::now() + Duration::from_millis(REFRESH_MS);
     loop {
         let snapshot = snapshots.borrow_and_update().clone();
         let needed = needing(&snapshot);
@@ -128,6 +133,10 @@ async fn watch(node: Node, resolver: Arc<Resolver>) {
             biased;
             () = node.lifecycle.stopped() => return,
             changed = snapshots.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep_until(refresh) => {
+                refresh += Duration::from_millis(REFRESH_MS);
+                known.clear();
+            }
         }
     }
 }

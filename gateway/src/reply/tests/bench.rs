@@ -15,7 +15,7 @@ use aof_shared::queue::{Publication, ReadRange};
 use aof_shared::subject::{Stream, Subject};
 use aof_shared::telemetry::Metrics;
 
-use super::harness::{answer, ports, until};
+use super::harness::{answer, ports};
 use crate::reply::port::{Body, Outlet, Piece, Posted, SendError};
 use crate::reply::start_with;
 
@@ -25,10 +25,10 @@ const REPLIES: usize = 20_000;
 const BATCH: usize = 500;
 
 /// Takes everything at once.
-struct Instant0;
+struct Nowhere;
 
 #[async_trait]
-impl Outlet for Instant0 {
+impl Outlet for Nowhere {
     fn pieces(&self, reply: &Reply) -> Vec<Piece> {
         vec![Piece { id: reply.id, body: Body::Text("hi".to_owned()) }]
     }
@@ -69,15 +69,9 @@ async fn replies_a_second_over_many_channels() {
         });
         node.ports.queue.publish(publications.collect()).await.expect("they are stored");
     }
-    let outlet: Arc<dyn Outlet> = Arc::new(Instant0);
+    let outlet: Arc<dyn Outlet> = Arc::new(Nowhere);
     let started = Instant::now();
     start_with(&node, HashMap::from([(PlatformName::slack(), outlet)])).await.expect("it starts");
-    until("empty REPLIES", || async {
-        let backlog = node.ports.queue.backlog(Stream::Replies).await.expect("it can be read");
-        println!("{:?} {:?}", started.elapsed(), backlog);
-        backlog.is_empty().then_some(())
-    })
-    .await;
     let mut journaled = 0;
     let mut after_seq = 0;
     while journaled < REPLIES {
