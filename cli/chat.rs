@@ -113,7 +113,7 @@ async fn say(client: &Client, args: &Args, text: &str) -> anyhow::Result<ExitCod
 fn step(client: &Client, screen: &mut Screen, data: &Value) {
     screen.end_line();
     let said = visible(&output::text(&data["text"]));
-    let Some(approval) = data["approval"].as_str() else {
+    let Some(approval) = data["approval_id"].as_str() else {
         if !said.is_empty() && data["status"].as_str() != Some("held") {
             anstream::eprintln!("{}", paint(Style::new().dimmed(), &format!("· {said}")));
         }
