@@ -5,7 +5,9 @@ use std::sync::Arc;
 use aof_shared::node::Node;
 use aof_shared::telemetry::IngressLabels;
 use axum::Router;
-use axum::response::IntoResponse;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::Options;
@@ -83,5 +85,18 @@ pub(crate) fn router(app: &Shared) -> Router {
         .route("/openapi.json", axum::routing::get(openapi::serve))
         .fallback(|| async { Problem::not_found("resource").into_response() })
         .method_not_allowed_fallback(|| async { Problem::wrong_method().into_response() })
+        .layer(axum::middleware::map_response(as_problem))
         .with_state(app.clone())
+}
+
+/// What the framework refuses by itself (an odd path) in plain text becomes a problem.
+async fn as_problem(response: Response) -> Response {
+    if !response.status().is_client_error() {
+        return response;
+    }
+    let kind = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if kind.is_some_and(|kind| kind.starts_with(b"text/plain")) {
+        return Problem::invalid("the request cannot be read").into_response();
+    }
+    response
 }

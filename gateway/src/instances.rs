@@ -20,8 +20,14 @@ pub(crate) struct Directory {
 
 #[derive(Debug, Default)]
 struct Index {
-    by_platform: HashMap<String, Vec<Arc<Instance>>>,
-    by_name: HashMap<(String, String), Vec<Arc<Instance>>>,
+    by_platform: HashMap<String, Accounts>,
+}
+
+/// The instances of one platform. Lists are shared, so that a request copies none.
+#[derive(Debug, Default)]
+struct Accounts {
+    all: Arc<Vec<Arc<Instance>>>,
+    by_name: HashMap<String, Arc<Vec<Arc<Instance>>>>,
 }
 
 impl Directory {
@@ -31,12 +37,13 @@ impl Directory {
         config: &Config,
         platform: &str,
         name: Option<&str>,
-    ) -> Vec<Arc<Instance>> {
+    ) -> Arc<Vec<Arc<Instance>>> {
         let index = self.index(config);
-        let found = match name {
-            Some(name) => index.by_name.get(&(platform.to_owned(), name.to_owned())),
-            None => index.by_platform.get(platform),
-        };
+        let accounts = index.by_platform.get(platform);
+        let found = accounts.and_then(|accounts| match name {
+            Some(name) => accounts.by_name.get(name),
+            None => Some(&accounts.all),
+        });
         found.cloned().unwrap_or_default()
     }
 
@@ -60,8 +67,9 @@ impl Index {
         for instance in &snapshot.instances {
             let platform = instance.platform.as_str().to_owned();
             let name = instance.name.as_str().to_owned();
-            index.by_platform.entry(platform.clone()).or_default().push(instance.clone());
-            index.by_name.entry((platform, name)).or_default().push(instance.clone());
+            let accounts = index.by_platform.entry(platform).or_default();
+            Arc::make_mut(&mut accounts.all).push(instance.clone());
+            Arc::make_mut(accounts.by_name.entry(name).or_default()).push(instance.clone());
         }
         index
     }

@@ -58,6 +58,13 @@ pub(crate) enum Inbound {
         /// How it is answered.
         answer: Answer,
     },
+    /// What is known of a channel's name may be wrong now.
+    ChannelChanged {
+        /// The channel's platform id.
+        channel: String,
+        /// How it is answered.
+        answer: Answer,
+    },
     /// Nothing for us, and why.
     Ignored(&'static str, Answer),
 }

@@ -1,6 +1,9 @@
 //! A gateway on the embedded backend, over real HTTP, for this crate's tests.
 
+mod refusing;
+
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use aof_shared::backend::open_embedded;
@@ -21,6 +24,7 @@ use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+use self::refusing::Refusing;
 use crate::{Options, ensure_admin_key};
 
 /// The signing secret and the time of Slack's own published example.
@@ -51,6 +55,8 @@ pub(crate) struct Gateway {
     pub(crate) clock: ManualClock,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) health: Health,
+    /// While true the queue refuses to store.
+    pub(crate) full: Arc<AtomicBool>,
     pub(crate) http: reqwest::Client,
     pub(crate) admin: String,
     _dir: tempfile::TempDir,
@@ -67,8 +73,10 @@ impl Gateway {
         let dir = tempfile::tempdir().expect("a folder");
         let clock = ManualClock::at(AT * 1000);
         let lifecycle = Lifecycle::new();
-        let ports = open_embedded(dir.path(), Arc::new(clock.clone()), &lifecycle)
+        let mut ports = open_embedded(dir.path(), Arc::new(clock.clone()), &lifecycle)
             .expect("an empty folder opens");
+        let full = Arc::new(AtomicBool::new(false));
+        ports.queue = Arc::new(Refusing { inner: ports.queue, full: full.clone() });
         let node = Node {
             ports: ports.clone(),
             config: Config::new(snapshot()),
@@ -83,7 +91,7 @@ impl Gateway {
         let url = format!("http://{}", running.local_addr);
         let http = reqwest::Client::new();
         let health = node.health.clone();
-        Self { url, ports, clock, lifecycle, health, http, admin, _dir: dir }
+        Self { url, ports, clock, lifecycle, health, full, http, admin, _dir: dir }
     }
 
     /// A signed POST to `/webhook/slack/<instance>`, now by the gateway's clock.

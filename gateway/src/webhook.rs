@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aof_shared::config::Instance;
 use aof_shared::ids::MessageId;
+use aof_shared::subject::LiveSubject;
 use aof_shared::trace::TraceContext;
 use axum::Json;
 use axum::extract::{Path, Request, State};
@@ -148,6 +149,10 @@ async fn settle(
         Inbound::Ignored(reason, answer) => {
             Ok(("ignored", answered(answer, json!({ "ignored": reason }))))
         }
+        Inbound::ChannelChanged { channel, answer } => {
+            look_up_again(app, instance, channel).await;
+            Ok(("accepted", answered(answer, json!({ "noted": true }))))
+        }
         Inbound::Message(message, answer) => {
             let accepted = publish_message(app, &message, Hop::of(TraceContext::start())).await?;
             let outcome = if accepted.duplicate { "duplicate" } else { "accepted" };
@@ -166,6 +171,20 @@ async fn settle(
             let body = json!({ "vote_id": id, "duplicate": duplicate, "durability": durability });
             Ok((outcome, answered(answer, body)))
         }
+    }
+}
+
+/// Best effort: a name that is not asked for now is asked for with a later message.
+async fn look_up_again(app: &App, instance: &Instance, channel: String) {
+    let request = crate::resolve::Request {
+        tenant: instance.tenant.clone(),
+        instance: instance.name.clone(),
+        channel,
+        changed: true,
+    };
+    if let Ok(payload) = serde_json::to_vec(&request) {
+        let subject = LiveSubject::resolve(&instance.platform);
+        app.node.ports.live.send(&subject, payload.into()).await;
     }
 }
 

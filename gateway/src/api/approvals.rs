@@ -2,7 +2,7 @@
 
 mod ballot;
 
-use aof_shared::action::{Approval, ApprovalStatus, Choice, Identity, RecordedVote};
+use aof_shared::action::{Approval, ApprovalStatus, Choice, Identity, RecordedVote, SelfApproval};
 use aof_shared::ids::{ActionId, PlatformName};
 use aof_shared::store::ApprovalFilter;
 use axum::Json;
@@ -60,6 +60,9 @@ struct ApprovalBody {
     approvers: Vec<String>,
     /// How many distinct people must agree.
     require: u32,
+    /// `allowed` or `never`: whether the requester's own vote counts.
+    #[schema(value_type = String)]
+    self_approval: SelfApproval,
     /// How many more must agree.
     missing: u32,
     #[schema(value_type = Vec<Object>)]
@@ -106,6 +109,7 @@ impl From<Approval> for ApprovalBody {
             chain: action.quorum.chain,
             approvers: action.quorum.approvers,
             require: action.quorum.require,
+            self_approval: action.quorum.self_approval,
             votes: approval.votes,
             held_at_ms: action.held_at_ms,
             expires_at_ms: action.expires_at_ms,

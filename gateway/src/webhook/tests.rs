@@ -121,6 +121,8 @@ async fn bad_input_is_a_problem_and_never_a_5xx() {
     let unsigned = gateway.http.post(gateway.at("/webhook/slack/a"));
     let unsigned = unsigned.body(r#"{"type":"url_verification","challenge":"c"}"#);
     assert_eq!(read(unsigned.send().await.expect("an answer")).await.0, 401);
+    let odd = gateway.http.post(gateway.at("/webhook/%FF/a")).body("{}");
+    assert_eq!(read(odd.send().await.expect("an answer")).await.0, 400);
     let other = gateway.http.post(gateway.at("/webhook/irc/a")).body("{}");
     assert_eq!(read(other.send().await.expect("an answer")).await.0, 404);
     let wrong = gateway.http.get(gateway.at("/webhook/slack/a")).send().await;
@@ -131,6 +133,26 @@ async fn bad_input_is_a_problem_and_never_a_5xx() {
     let chunked = gateway.http.post(gateway.at("/webhook/slack/a")).body(endless);
     assert_eq!(read(chunked.send().await.expect("an answer")).await.0, 413);
     assert!(gateway.inbound().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_the_queue_refuses_is_503_and_the_same_request_passes_later() {
+    let gateway = Gateway::start().await;
+    let body = event("message", "1531420600.000100", "hi");
+    let hi = json!({ "text": "hi" });
+    gateway.full.store(true, std::sync::atomic::Ordering::SeqCst);
+    let answer = gateway.signed("a", JSON, &body).send().await.expect("an answer");
+    let retry_after = answer.headers().get("retry-after").cloned();
+    assert!(retry_after.is_some_and(|v| v.to_str().is_ok_and(|v| v.parse::<u32>().is_ok())));
+    assert_eq!(read(answer).await.0, 503);
+    assert_eq!(gateway.post(&gateway.admin, "/accounts/a/chat", &hi).await.0, 503);
+    assert!(gateway.inbound().await.is_empty());
+    gateway.full.store(false, std::sync::atomic::Ordering::SeqCst);
+    let again = gateway.signed("a", JSON, &body).send().await.expect("an answer");
+    let (status, receipt) = read(again).await;
+    assert_eq!((status, &receipt["duplicate"]), (200, &json!(false)), "{receipt}");
+    let series = r#"agentflow_ingress_total{platform="slack",outcome="unavailable"}"#;
+    assert_eq!(gateway.metric(series).await, 1);
 }
 
 /// What each kind of file becomes. A file that is not listed must not be a 5xx.

@@ -160,8 +160,7 @@ fn outcome(accepted: &Accepted) -> &'static str {
 
 /// The approval that an `action.held` names.
 fn approval_of(event: &Event) -> Option<uuid::Uuid> {
-    let named = ["action", "action_id", "approval", "id"];
-    named.iter().find_map(|name| event.data.get(name)?.as_str()?.parse().ok())
+    event.data.get("action_id")?.as_str()?.parse().ok()
 }
 
 /// How a terminal event says that the message ended, and what it says to people.

@@ -62,7 +62,7 @@ impl Cursor {
         let mut cursor =
             Self { app, tenant, filter, after_seq: 0, ready: VecDeque::new(), over: false };
         cursor.after_seq = match start {
-            Start::After(seq) if seq + 1 < first || seq > last => {
+            Start::After(seq) if seq > last || seq + 1 < first => {
                 cursor.ready.push_back(Item::Resync { first_seq: first });
                 first.saturating_sub(1)
             }

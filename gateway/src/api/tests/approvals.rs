@@ -84,6 +84,7 @@ async fn an_approval_is_shown_to_its_own_account_without_secrets() {
     let shown = &list["approvals"][0];
     assert_eq!((&shown["id"], &shown["missing"]), (&json!(id), &json!(2)), "{list}");
     assert_eq!(shown["argv"], json!(["/bin/rm", "-r", "x"]));
+    assert_eq!(shown["self_approval"], "never");
     assert_eq!(shown["environment"], json!(["TOKEN"]));
     let (_, one) = gateway.get(&keys[0], &format!("/accounts/a/approvals/{id}")).await;
     assert_eq!(one, *shown);

@@ -136,7 +136,7 @@ async fn a_held_action_is_told_at_once_and_a_stream_goes_on() {
         let action = ActionId::derive(run_of(&message), 1);
         let id = EventId::derive(action.0, "held");
         let event = Event::new(id, &message.tenant, EventType::ActionHeld, AT).about(&message);
-        journal(gateway, event.with(json!({ "action": action }))).await;
+        journal(gateway, event.with(json!({ "action_id": action }))).await;
         (message, action)
     };
     let body = json!({ "text": "rm -r x" });

@@ -154,6 +154,7 @@ pub(super) fn normalize(
             match kind.kind.as_str() {
                 "message" | "app_mention" => source.message(raw),
                 "reaction_added" | "reaction_removed" => source.reaction(raw),
+                kind if CHANNEL_CHANGES.contains(&kind) => Ok(channel_changed(raw)),
                 other => Ok(Inbound::Ignored(noise(other, instance), Answer::Receipt)),
             }
         }
@@ -167,6 +168,31 @@ pub(super) fn normalize(
 
 fn unreadable(what: &str, error: &serde_json::Error) -> Malformed {
     Malformed(format!("the {what} is not a Slack event: {error}"))
+}
+
+/// After these a channel's name may be another. Source: platforms.md, *Channel names*.
+const CHANNEL_CHANGES: [&str; 7] = [
+    "channel_rename",
+    "channel_archive",
+    "channel_unarchive",
+    "channel_deleted",
+    "group_rename",
+    "group_archive",
+    "group_unarchive",
+];
+
+/// `channel` is an id, or an object that has one.
+fn channel_changed(raw: &RawValue) -> Inbound {
+    #[derive(Deserialize)]
+    struct Changed {
+        channel: serde_json::Value,
+    }
+    let changed = serde_json::from_str::<Changed>(raw.get()).ok();
+    let id = changed.as_ref().and_then(|c| c.channel.as_str().or_else(|| c.channel["id"].as_str()));
+    match id.filter(|id| !id.is_empty()) {
+        Some(id) => Inbound::ChannelChanged { channel: id.to_owned(), answer: Answer::Receipt },
+        None => Inbound::Ignored("no channel", Answer::Receipt),
+    }
 }
 
 fn noise(kind: &str, instance: &Instance) -> &'static str {

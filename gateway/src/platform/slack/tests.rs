@@ -116,6 +116,22 @@ fn the_instance_names_the_bot_where_the_installation_does_not() {
 }
 
 #[test]
+fn a_channel_that_changed_is_named_by_its_id() {
+    let check = |changed: Value, expected: Option<&str>| {
+        let channel = match event(&changed) {
+            Inbound::ChannelChanged { channel, .. } => Some(channel),
+            _ => None,
+        };
+        assert_eq!(channel.as_deref(), expected, "{changed}");
+    };
+    let renamed = json!({ "id": "C1", "name": "production" });
+    check(json!({ "type": "channel_rename", "channel": renamed }), Some("C1"));
+    check(json!({ "type": "channel_archive", "channel": "C2", "user": "U1" }), Some("C2"));
+    check(json!({ "type": "channel_archive" }), None);
+    check(json!({ "type": "channel_created", "channel": renamed }), None);
+}
+
+#[test]
 fn files_travel_by_reference_and_only_with_text() {
     let file = json!([{ "mimetype": "image/png", "name": "a.png", "url_private": "https://f/a", "size": 7 }]);
     let shared = with(said("message", "look"), "subtype", json!("file_share"));
