@@ -19,6 +19,8 @@
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 pub(crate) mod embedded;
+#[cfg(any(test, feature = "testing"))]
+pub mod faults;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use crate::lifecycle::Lifecycle;
 use crate::limit::Limits;
 use crate::limit::contract::LimitFixture;
 use crate::queue::contract::QueueFixture;
+use crate::queue::faults::{Dice, FaultRates, FaultyQueue};
 use crate::queue::{Live, Queue};
 use crate::store::contract::StoreFixture;
 use crate::store::{Ports, Store};
@@ -107,6 +108,56 @@ impl StoreFixture for Embedded {
 mod queue {
     use super::Embedded;
     crate::queue_contract!(Embedded::new());
+}
+
+/// The same, with answers that get lost.
+struct Faulty {
+    embedded: Embedded,
+    dice: Arc<Dice>,
+    /// None while it is reopened.
+    queue: Option<Arc<dyn Queue>>,
+}
+
+impl Faulty {
+    async fn new(seed: u64) -> Self {
+        let embedded = Embedded::new().await;
+        let dice = Dice::new(seed, FaultRates::default());
+        let queue = Arc::new(FaultyQueue::new(embedded.queue(), Arc::clone(&dice)));
+        Self { embedded, dice, queue: Some(queue) }
+    }
+}
+
+#[async_trait]
+impl QueueFixture for Faulty {
+    fn queue(&self) -> Arc<dyn Queue> {
+        self.queue.clone().expect("it is open")
+    }
+
+    fn live(&self) -> Arc<dyn Live> {
+        self.embedded.live()
+    }
+
+    async fn pass_ms(&self, ms: u64) {
+        self.embedded.clock.advance_ms(ms);
+    }
+
+    async fn restart(&mut self) {
+        // The wrapper must let go of the directory too.
+        self.queue = None;
+        self.embedded.reopen().await;
+        let queue = FaultyQueue::new(self.embedded.queue(), Arc::clone(&self.dice));
+        self.queue = Some(Arc::new(queue));
+    }
+}
+
+mod queue_under_faults_1 {
+    use super::Faulty;
+    crate::queue_contract_under_faults!(Faulty::new(1));
+}
+
+mod queue_under_faults_2 {
+    use super::Faulty;
+    crate::queue_contract_under_faults!(Faulty::new(2));
 }
 
 mod limits {

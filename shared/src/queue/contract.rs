@@ -21,6 +21,8 @@ pub use publishing::*;
 
 /// Tries of something that may fail for a while.
 const MAX_TRIES: usize = 200;
+/// Pulls after a lost ack, until the message counts as settled.
+const LOOKS: usize = 10;
 /// How long something that must happen may take, in milliseconds.
 const PATIENCE_MS: u64 = 5_000;
 /// How long the tests' deliveries may stay silent, in milliseconds.
@@ -189,21 +191,23 @@ pub(crate) async fn nothing(consumer: &Arc<dyn Consumer>) {
     assert!(found.is_empty(), "unexpected: {found:?}");
 }
 
-/// Acks; when the answer is lost, acks again if the message comes back.
+/// Acks; when the answer is lost, looks whether it comes back, and acks it again.
 pub(crate) async fn settle(consumer: &Arc<dyn Consumer>, delivery: Delivery) {
     let seq = delivery.message.seq;
-    let mut lost = delivery.ack().await.is_err();
-    while lost {
-        let Ok(again) = consumer.pull(None, 1, 200).await else { continue };
-        lost = match again.into_iter().next() {
-            Some(delivery) if delivery.message.seq == seq => delivery.ack().await.is_err(),
-            Some(other) => {
-                // Handed back by dropping it.
-                drop(other);
-                false
+    let mut next = Some(delivery);
+    while let Some(delivery) = next {
+        next = None;
+        if delivery.ack().await.is_ok() {
+            return;
+        }
+        for _ in 0..LOOKS {
+            // The others are handed back by dropping them.
+            let Ok(found) = consumer.pull(None, 1_000, 10).await else { continue };
+            next = found.into_iter().find(|delivery| delivery.message.seq == seq);
+            if next.is_some() {
+                break;
             }
-            None => false,
-        };
+        }
     }
 }
 
