@@ -1,5 +1,6 @@
 //! What is wrong with a manifest, said the way a good compiler says it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -123,7 +124,8 @@ impl Finding {
     /// The finding in one line, for logs.
     #[must_use]
     pub fn line(&self) -> String {
-        format!("{}: {}: {}", self.place(), self.severity.as_str(), self.message)
+        let message = visible(&self.message);
+        format!("{}: {}: {message}", self.place(), self.severity.as_str())
     }
 
     /// The finding with its line, a caret and what to do.
@@ -132,8 +134,15 @@ impl Finding {
         let pen = Pen::new(paint, self.severity);
         let mut out = String::new();
         let head = format!("{}[{}]", self.severity.as_str(), self.code);
-        let _ =
-            writeln!(out, "{}{head}{}{}: {}{}", pen.tone, pen.off, pen.bold, self.message, pen.off);
+        let _ = writeln!(
+            out,
+            "{}{head}{}{}: {}{}",
+            pen.tone,
+            pen.off,
+            pen.bold,
+            visible(&self.message),
+            pen.off
+        );
         let number = self.line.to_string();
         let gap = " ".repeat(number.len());
         let _ = writeln!(out, "{gap}{}-->{} {}", pen.dim, pen.off, self.place());
@@ -144,14 +153,23 @@ impl Finding {
             let carets = "^".repeat(width.clamp(1, rest));
             let bar = format!("{}|{}", pen.dim, pen.off);
             let _ = writeln!(out, "{gap} {bar}");
-            let _ = writeln!(out, "{}{number}{} {bar} {source}", pen.dim, pen.off);
+            let _ = writeln!(out, "{}{number}{} {bar} {}", pen.dim, pen.off, visible(source));
             let _ = writeln!(out, "{gap} {bar} {before}{}{carets}{}", pen.tone, pen.off);
         }
         if let Some(help) = &self.help {
-            let _ = writeln!(out, "{gap} {}={} help: {help}", pen.dim, pen.off);
+            let _ = writeln!(out, "{gap} {}={} help: {}", pen.dim, pen.off, visible(help));
         }
         out
     }
+}
+
+/// `text` without anything that a terminal would obey.
+fn visible(text: &str) -> Cow<'_, str> {
+    let hidden = |c: char| c.is_control() && c != '\t';
+    if !text.contains(hidden) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect())
 }
 
 /// Keeps tabs, so that the caret stands below what it means.

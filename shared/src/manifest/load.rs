@@ -54,6 +54,8 @@ pub struct Loaded {
     pub snapshot: Option<Snapshot>,
     /// Everything that is wrong, in the order of files and lines.
     pub findings: Vec<Finding>,
+    /// How many files were looked at.
+    pub files: usize,
 }
 
 impl Loaded {
@@ -195,7 +197,7 @@ impl Loader {
         let snapshot = link::link(&mut docs, &mut findings);
         let order: Vec<Arc<Path>> = docs.iter().map(|file| Arc::clone(&file.path)).collect();
         let findings = finding::finish(findings, &order);
-        let mut loaded = Loaded { snapshot: None, findings };
+        let mut loaded = Loaded { snapshot: None, findings, files: order.len() };
         if !loaded.has_errors() {
             loaded.snapshot = Some(snapshot);
         }
