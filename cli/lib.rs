@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod events;
 pub mod explain;
 mod findings;
+pub mod generate;
 pub mod journal;
 pub mod keys;
 mod log;
@@ -18,6 +19,7 @@ mod sample;
 pub mod serve;
 pub mod status;
 pub mod trace;
+pub mod validate;
 
 use std::process::ExitCode;
 
@@ -61,6 +63,10 @@ enum Command {
     Keys(keys::Args),
     /// Show which flow would take a message, and why
     Explain(explain::Args),
+    /// Check manifests: what is wrong, where, and what to do
+    Validate(validate::Args),
+    /// Write a first flow for an agent
+    Generate(generate::Args),
     /// The node now: health, queues, durability
     Status(status::Args),
     /// Find what is set up unsafely, and how to mend it
@@ -92,6 +98,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::Keys(args) => keys::run(args).await,
         Command::Explain(args) => explain::run(args).await,
+        Command::Validate(args) => validate::run(args).await,
+        Command::Generate(args) => generate::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Completions(args) => completions::run(args).await,
