@@ -114,14 +114,30 @@ impl Aside {
     }
 }
 
+/// Why nothing may start, and until when.
+#[derive(Clone, Copy)]
+struct Block {
+    until: Instant,
+    why: Why,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// A place: one of this node's own may be free earlier.
+    Places,
+    /// A rate window, or a backend.
+    Time,
+}
+
 /// The loop's state.
 pub(crate) struct Dispatcher {
     worker: Arc<Worker>,
     consumer: Arc<dyn Consumer>,
     schedule: Schedule,
     aside: Aside,
-    /// A global limit said no: nothing starts until then, or until a place is free.
-    blocked: Option<Instant>,
+    /// Nothing starts until then.
+    blocked: Option<Block>,
     permits: Arc<Semaphore>,
     capacity: usize,
     exported: Vec<TenantId>,
@@ -165,7 +181,9 @@ impl Dispatcher {
     pub(crate) fn new(worker: Arc<Worker>, consumer: Arc<dyn Consumer>) -> Self {
         let daemon = &worker.node.config.current().daemon;
         let runs = worker.options.concurrency.unwrap_or(daemon.max_concurrent_tasks as usize);
-        let capacity = runs.max(1) * TAIL;
+        // A node that is told its own limit keeps to it, tail included.
+        let tail = if worker.options.concurrency.is_some() { 1 } else { TAIL };
+        let capacity = runs.max(1) * tail;
         let (report, reports) = mpsc::channel(capacity);
         Self {
             worker,
@@ -207,12 +225,13 @@ impl Dispatcher {
     }
 
     fn next_wake(&self) -> Option<Instant> {
-        [self.blocked, self.aside.next()].into_iter().flatten().min()
+        let blocked = self.blocked.map(|block| block.until);
+        [blocked, self.aside.next()].into_iter().flatten().min()
     }
 
     fn wake_due(&mut self) {
         let now = Instant::now();
-        if self.blocked.is_some_and(|until| until <= now) {
+        if self.blocked.is_some_and(|block| block.until <= now) {
             self.blocked = None;
         }
         while let Some(tenant) = self.aside.due(now) {
@@ -251,12 +270,12 @@ impl Dispatcher {
 
     fn apply(&mut self, report: Report) {
         match report {
-            Report::Freed => self.blocked = None,
+            Report::Freed => self.blocked = self.blocked.filter(|block| block.why == Why::Time),
             Report::Ended { tenant, cost } => self.schedule.ended(&tenant, cost),
             Report::Deferred { tenant, scope, until } => {
                 self.schedule.ended(&tenant, 0);
                 match scope {
-                    Scope::Global => self.block_until(until),
+                    Scope::Global => self.block(until, Why::Time),
                     Scope::Organization => {
                         self.schedule.leave(&tenant);
                         self.aside.put(tenant, until);
@@ -267,8 +286,10 @@ impl Dispatcher {
         }
     }
 
-    fn block_until(&mut self, until: Instant) {
-        self.blocked = Some(self.blocked.map_or(until, |before| before.max(until)));
+    fn block(&mut self, until: Instant, why: Why) {
+        if self.blocked.is_none_or(|before| before.until < until) {
+            self.blocked = Some(Block { until, why });
+        }
     }
 
     /// One tenant's turn.
@@ -283,7 +304,7 @@ impl Dispatcher {
             Ok(deliveries) => deliveries,
             Err(error) => {
                 tracing::warn!(error = %error, "pull failed");
-                self.block_until(Instant::now() + BACKEND_RETRY);
+                self.block(Instant::now() + BACKEND_RETRY, Why::Time);
                 Vec::new()
             }
         };
@@ -316,13 +337,14 @@ impl Dispatcher {
                 Ok(Admission::Deferred { scope, retry_after_ms }) => {
                     if slots.is_empty() {
                         self.count_deferral(&scope);
-                        self.block_until(Instant::now() + Duration::from_millis(retry_after_ms));
+                        let until = Instant::now() + Duration::from_millis(retry_after_ms);
+                        self.block(until, Why::Places);
                     }
                     break;
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, "no place was given");
-                    self.block_until(Instant::now() + BACKEND_RETRY);
+                    self.block(Instant::now() + BACKEND_RETRY, Why::Time);
                     break;
                 }
             }

@@ -1,6 +1,7 @@
 //! Acts on a decision: compares digests, starts the command once, records its end.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use aof_shared::action::{ApprovalStatus, Decision, HeldAction};
 use aof_shared::event::EventType;
@@ -18,6 +19,10 @@ use crate::tool;
 
 /// Longest outcome that approvals keep, in characters.
 const OUTCOME_CHARS: usize = 4_000;
+/// How often the end of a command is offered to a store that does not take it.
+const RECORD_ATTEMPTS: u32 = 5;
+/// Wait between two offers.
+const RECORD_BACKOFF: Duration = Duration::from_millis(500);
 /// How late after its expiry an approved action may still start: a queue may have been
 /// away between the last vote and the worker. Later than this, people decide anew.
 const START_GRACE_MS: u64 = 60_000;
@@ -154,7 +159,7 @@ async fn execute_once(
     };
     let said = said.trim_end().chars().take(OUTCOME_CHARS).collect();
     let ended = ActionEnd { status, outcome: said };
-    job.worker.node.ports.store.finish_action(job.tenant(), action.id, &ended).await?;
+    record_end(job, action, &ended).await?;
     *job.acting.lock().unwrap_or_else(PoisonError::into_inner) = None;
     let result = ToolResult {
         call: call.id.clone(),
@@ -164,6 +169,20 @@ async fn execute_once(
         outcome,
     };
     Ok((ended, result))
+}
+
+/// Records the end of a command that ran, trying more than once: without the record it is
+/// uncertain, though this worker knows.
+async fn record_end(job: &Job, action: &HeldAction, ended: &ActionEnd) -> Result<(), Interrupted> {
+    let store = &job.worker.node.ports.store;
+    for _ in 1..RECORD_ATTEMPTS {
+        match store.finish_action(job.tenant(), action.id, ended).await {
+            Ok(()) => return Ok(()),
+            Err(error) => tracing::warn!(action.id = %action.id, error = %error, "end not stored"),
+        }
+        tokio::time::sleep(RECORD_BACKOFF).await;
+    }
+    Ok(store.finish_action(job.tenant(), action.id, ended).await?)
 }
 
 /// The result of an action that ended in an earlier delivery, from what was kept of it.

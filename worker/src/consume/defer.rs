@@ -23,6 +23,8 @@ use crate::job::{Interrupted, Job};
 const TELL_AFTER_MS: u64 = 2_000;
 /// A place may be free any moment: asked again after this at the latest.
 const PLACE_RETRY_MS: u64 = 500;
+/// Longest wait before a limit is asked again, so that a raised one acts soon.
+const MAX_WAIT_MS: u64 = 30_000;
 /// Wait before limits that do not answer are asked again.
 const UNAVAILABLE_RETRY_MS: u64 = 500;
 
@@ -63,7 +65,7 @@ pub(super) async fn send_back(
                 tracing::warn!(error = %error, "a deferral was not journaled");
                 job.worker.told.forget(job.task.id);
             }
-            (Scope::of(&scope), wait_ms)
+            (Scope::of(&scope), wait_ms.min(MAX_WAIT_MS))
         }
     };
     settle::defer(delivery, wait_ms).await;
