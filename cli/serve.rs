@@ -142,8 +142,6 @@ async fn start(args: &Args, node: &Node, sources: Sources) -> anyhow::Result<Str
     aof_approver::start(node).await?;
     aof_router::start(node).await?;
     aof_worker::start(node, aof_worker::Options::new(args.data_dir.join("runs"))).await?;
-    aof_gateway::reply::start(node).await?;
-    aof_gateway::resolve::start(node).await;
     let daemon = node.config.current().daemon.clone();
     let listen = args.listen.clone().unwrap_or_else(|| daemon.listen.clone());
     let running = aof_gateway::start(node, aof_gateway::Options::new(listen)).await?;

@@ -88,8 +88,10 @@ async fn reactions_of_two_listed_people_run_it_once_and_update_the_card() {
     .await;
     let card = story.api.approval(&id).await["posted"].as_str().expect("posted").to_owned();
     // The bot's own seeds, a stranger, one person twice: none of them makes two.
-    for user in ["U0BOT", "USTRANGER", "U0000LEAD", "U0000LEAD"] {
-        story.sender.accepted(reaction("C0000PROD", user, &card, "+1")).await;
+    let votes =
+        [("U0BOT", "+1"), ("USTRANGER", "+1"), ("U0000LEAD", "+1"), ("U0000LEAD", "thumbsup")];
+    for (user, emoji) in votes {
+        story.sender.accepted(reaction("C0000PROD", user, &card, emoji)).await;
     }
     until("the first vote", async || {
         (!story.api.events("approval.voted").await.is_empty()).then_some(())

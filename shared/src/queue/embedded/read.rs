@@ -151,12 +151,15 @@ fn with_age(
     stream: Stream,
     counted: HashMap<TenantId, (u64, u64)>,
 ) -> Result<Vec<Backlog>, DbError> {
-    let mut statement =
-        conn.prepare_cached(of_stream!(stream, "SELECT at_ms FROM ", " WHERE seq = ?"))?;
+    let mut statement = conn.prepare_cached(of_stream!(
+        stream,
+        "SELECT at_ms FROM ",
+        " WHERE seq >= ? ORDER BY seq LIMIT 1"
+    ))?;
     let mut backlog = Vec::with_capacity(counted.len());
     for (tenant, (pending, oldest)) in counted {
         let mut rows = statement.query([signed(oldest)])?;
-        // It may have been acked since it was counted.
+        // It may have been acked since it was counted; then the next one is the oldest.
         let Some(row) = rows.next()? else { continue };
         backlog.push(Backlog { tenant, pending, oldest_at_ms: unsigned(row.get(0)?) });
     }
