@@ -18,6 +18,10 @@ CREATE TABLE streams (stream INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, las
 -- `first_seq`, `first_seq + 1`, and so on.
 CREATE TABLE seen (n INTEGER PRIMARY KEY, stream INTEGER NOT NULL, first_seq INTEGER NOT NULL, at_ms INTEGER NOT NULL, ids BLOB NOT NULL) STRICT;
 
+-- Older dedupe ids: segments with a filter each, and their entries in buckets.
+CREATE TABLE segments (id INTEGER PRIMARY KEY, ids INTEGER NOT NULL, last_at_ms INTEGER NOT NULL, filter BLOB NOT NULL) STRICT;
+CREATE TABLE segment_ids (at INTEGER PRIMARY KEY, entries BLOB NOT NULL) STRICT;
+
 -- Consumers. Of a history stream everything up to `floor` is done, and what `acked` says above it.
 CREATE TABLE consumers (id INTEGER PRIMARY KEY, stream INTEGER NOT NULL, name TEXT NOT NULL, floor INTEGER NOT NULL, UNIQUE (stream, name)) STRICT;
 CREATE TABLE acked (consumer INTEGER NOT NULL, chunk INTEGER NOT NULL, bits BLOB NOT NULL, PRIMARY KEY (consumer, chunk)) STRICT, WITHOUT ROWID;

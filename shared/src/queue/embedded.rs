@@ -122,10 +122,10 @@ impl EmbeddedQueue {
         lifecycle: &Lifecycle,
         caps: Caps,
     ) -> Result<(Self, Db), StartError> {
-        let ledger = Ledger::load(opened.conn(), clock.now_ms())?;
+        let ledger = Ledger::load(opened.conn())?;
         let tails = Stream::ALL.map(|stream| watch::Sender::new(ledger.meta(stream).last_seq));
         let ledger = SharedLedger::new(ledger);
-        let hook = LedgerHook { ledger: ledger.clone(), clock: Arc::clone(&clock) };
+        let hook = LedgerHook { ledger: ledger.clone() };
         let db = opened.start(Box::new(hook))?;
         let consumers = Stream::ALL.map(|_| RwLock::default());
         let shared = Arc::new(Shared { db: db.clone(), clock, ledger, caps, consumers, tails });

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use crate::clock::{Clock, UnixMs};
+use crate::clock::UnixMs;
 use crate::sqlite::{BatchHook, DbError};
 use crate::subject::Stream;
 
@@ -41,8 +41,8 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn load(conn: &Connection, now_ms: UnixMs) -> Result<Self, DbError> {
-        let mut ledger = Self { dedupe: Dedupe::load(conn, now_ms)?, ..Self::default() };
+    pub(super) fn load(conn: &Connection) -> Result<Self, DbError> {
+        let mut ledger = Self { dedupe: Dedupe::load(conn)?, ..Self::default() };
         let mut statement =
             conn.prepare("SELECT stream, last_seq, last_at_ms, bytes, messages FROM streams")?;
         let mut rows = statement.query([])?;
@@ -65,8 +65,23 @@ impl Ledger {
         self.streams[index(stream)]
     }
 
-    pub(super) fn seen(&self, stream: Stream, id: Uuid) -> Option<u64> {
-        self.dedupe.get(stream, id)
+    /// The first sequence number of `id`, if the stream has seen it.
+    pub(super) fn seen(
+        &self,
+        conn: &Connection,
+        stream: Stream,
+        id: Uuid,
+    ) -> Result<Option<u64>, DbError> {
+        self.dedupe.get(conn, stream, id)
+    }
+
+    /// Deletes dedupe ids that are out of their window. `false`: there are none.
+    pub(super) fn expire_ids(
+        &mut self,
+        conn: &Connection,
+        now_ms: UnixMs,
+    ) -> Result<bool, DbError> {
+        self.dedupe.expire(conn, now_ms)
     }
 
     /// Takes the next sequence number for `id`; time never goes back within a stream.
@@ -144,17 +159,11 @@ impl Ledger {
                     ])?;
             }
             if !self.ids[at].is_empty() {
-                conn.prepare_cached(
-                    "INSERT INTO seen (stream, first_seq, at_ms, ids) VALUES (?, ?, ?, ?)",
-                )?
-                .execute(params![
-                    column(stream),
-                    signed(before.last_seq + 1),
-                    signed(meta.last_at_ms),
-                    self.ids[at].as_slice()
-                ])?;
+                let first = (before.last_seq + 1, meta.last_at_ms);
+                self.dedupe.log(conn, stream, first, &self.ids[at])?;
             }
         }
+        self.dedupe.write(conn)?;
         for consumer in &self.acked {
             if let Some(progress) = self.progress.get_mut(consumer) {
                 progress.write(conn, *consumer)?;
@@ -163,7 +172,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn ended(&mut self, committed: bool, now_ms: UnixMs) {
+    fn ended(&mut self, committed: bool) {
         if committed {
             self.before = self.streams;
         } else {
@@ -172,7 +181,7 @@ impl Ledger {
         for ids in &mut self.ids {
             ids.clear();
         }
-        self.dedupe.ended(committed, now_ms);
+        self.dedupe.ended(committed);
         for consumer in self.acked.drain(..) {
             if let Some(progress) = self.progress.get_mut(&consumer) {
                 progress.ended(committed);
@@ -198,7 +207,6 @@ impl SharedLedger {
 /// Writes the ledger with each commit.
 pub(crate) struct LedgerHook {
     pub(super) ledger: SharedLedger,
-    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl BatchHook for LedgerHook {
@@ -207,6 +215,6 @@ impl BatchHook for LedgerHook {
     }
 
     fn ended(&mut self, committed: bool) {
-        self.ledger.lock().ended(committed, self.clock.now_ms());
+        self.ledger.lock().ended(committed);
     }
 }

@@ -74,7 +74,7 @@ impl PublishJob {
         let mut scratch = Vec::new();
         for publication in &self.batch {
             let stream = publication.subject.stream();
-            if let Some(seq) = ledger.seen(stream, publication.id) {
+            if let Some(seq) = ledger.seen(conn, stream, publication.id)? {
                 self.stored.push((Receipt { seq, duplicate: true }, 0));
                 continue;
             }

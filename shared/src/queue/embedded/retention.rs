@@ -61,6 +61,7 @@ fn piece(conn: &Connection, shared: &Shared, now_ms: UnixMs) -> Result<usize, Db
     for stream in HISTORY {
         deleted += prune(conn, shared, stream, now_ms)?;
     }
+    deleted += usize::from(shared.ledger.lock().expire_ids(conn, now_ms)?);
     let sql = "DELETE FROM seen WHERE n IN (SELECT n FROM (SELECT n, at_ms FROM seen \
                ORDER BY n LIMIT ?) WHERE at_ms < ?)";
     let cutoff = signed(now_ms.saturating_sub(WINDOW_MS));
