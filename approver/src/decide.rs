@@ -116,7 +116,7 @@ fn decided_event(action: &HeldAction, verdict: &Verdict, at_ms: UnixMs) -> Event
     };
     let id = EventId::derive(action.id.0, "decided");
     event(action, id, kind, at_ms).with(json!({
-        "action": action.id,
+        "action_id": action.id,
         "flow": action.flow,
         "agent": action.agent,
         "argv": action.command.argv,

@@ -138,6 +138,7 @@ fn summarize(explanation: &Explanation) -> String {
         ApprovalStatus::Uncertain => {
             "started, and a crash hid how it ended: check by hand, it is not run again".to_owned()
         }
+        ApprovalStatus::Approved => format!("approved by {}", names(&explanation.approved)),
         other => format!("{}, approved by {}", other.as_str(), names(&explanation.approved)),
     }
 }
@@ -163,7 +164,7 @@ mod tests {
         use ApprovalStatus::{Approved, Denied, Expired, Pending};
         check(&[], Pending, "chain `critical` has 0 of 2; 2 more of: a, b, c");
         check(&["slack/a + 1"], Pending, "chain `critical` has 1 of 2; 1 more of: b, c");
-        check(&["slack/a + 1", "chat/b + 2"], Approved, "approved, approved by a, b");
+        check(&["slack/a + 1", "chat/b + 2"], Approved, "approved by a, b");
         check(&["slack/c - 1"], Denied, "denied by c");
         check(&["slack/c + 1"], Expired, "expired with 1 of 2 in chain `critical`");
     }

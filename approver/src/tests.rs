@@ -65,7 +65,7 @@ async fn one_denier_denies_and_later_votes_are_refused() {
     assert_eq!(task.decision.map(|d| d.outcome), Some(ApprovalStatus::Denied));
     stage.vote(&action, "slack/b", Choice::Approve).await;
     let refused = stage.until_events(EventType::ApprovalVoteRejected, 1).await;
-    assert_eq!(refused[0].data["reason"], "it is denied already");
+    assert_eq!(refused[0].data["why"], "it is denied already");
     assert_eq!(stage.tasks().await.len(), 1);
     stage.stop(approver).await;
 }
@@ -106,7 +106,7 @@ async fn an_action_expires_once_when_its_time_is_over() {
     assert_eq!((decision.outcome, decision.by.len()), (ApprovalStatus::Expired, 0));
     stage.vote(&action, "slack/b", Choice::Approve).await;
     let refused = stage.until_events(EventType::ApprovalVoteRejected, 1).await;
-    assert_eq!(refused[0].data["reason"], "it is expired already");
+    assert_eq!(refused[0].data["why"], "it is expired already");
     stage.until_events(EventType::ActionExpired, 1).await;
     stage.until_cards(&action, 3).await;
     stage.stop(approver).await;

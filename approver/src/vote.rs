@@ -219,8 +219,7 @@ async fn reject(
     let kind = EventType::ApprovalVoteRejected;
     let (id, at_ms) = (vote_event(ballot), desk.now_ms());
     let mut data = vote_data(ballot);
-    data["said"] = data["reason"].take();
-    data["reason"] = json!(rejection.to_string());
+    data["why"] = json!(rejection.to_string());
     let publication = match approval {
         Some(approval) => decide::journal(
             decide::event(&approval.action, id, kind, at_ms).with(data),
@@ -271,7 +270,7 @@ fn voted(
 fn vote_data(ballot: &Ballot) -> Value {
     let RecordedVote { voter, choice, reason, cast_at_ms } = &ballot.vote;
     json!({
-        "action": ballot.id,
+        "action_id": ballot.id,
         "voter": voter,
         "choice": choice,
         "reason": reason,

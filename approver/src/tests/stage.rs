@@ -225,6 +225,17 @@ impl Stage {
         until("a decision", of_action).await
     }
 
+    /// As [`Stage::settled`], while time goes by: what was put off comes back.
+    pub(super) async fn settled_in_time(&self) {
+        let idle = async || {
+            self.advance_ms(100);
+            let waiting = self.ports().queue.backlog(Stream::Actions).await.expect("readable");
+            waiting.is_empty().then_some(())
+        };
+        until("idleness in time", idle).await;
+        self.settled().await;
+    }
+
     /// Waits until nothing is left to do.
     pub(super) async fn settled(&self) {
         let idle = async || {

@@ -53,7 +53,7 @@ async fn others_are_ignored_and_journaled() {
     stage.vote(&action, "slack/mallory", Choice::Deny).await;
     let refused = stage.until_events(EventType::ApprovalVoteRejected, 2).await;
     assert_eq!(refused[0].data["voter"]["user"], "mallory");
-    assert_eq!(refused[0].data["reason"], "not an approver of this chain");
+    assert_eq!(refused[0].data["why"], "not an approver of this chain");
     let approval = stage.approval(&action).await.expect("held");
     assert_eq!((approval.status, approval.votes.len()), (ApprovalStatus::Pending, 0));
     stage.stop(approver).await;
@@ -108,8 +108,7 @@ async fn two_tenants_cannot_vote_on_each_others_actions() {
         stage.vote_on(intruder, target, "slack/a", Choice::Approve).await;
     }
     stage.until_events(EventType::DeadLetterAdded, 2).await;
-    stage.advance_ms(20_000); // votes on unknown actions wait that long
-    stage.settled().await;
+    stage.settled_in_time().await; // votes on unknown actions wait a little
     for action in [&of_one, &of_other] {
         let approval = stage.approval(action).await.expect("held");
         assert_eq!((approval.status, approval.votes.len()), (ApprovalStatus::Pending, 0));
@@ -132,7 +131,7 @@ async fn a_reaction_on_the_card_is_a_vote_also_just_before_it_is_known() {
     stage.vote_on(&action.tenant, target, "slack/a", Choice::Approve).await;
     stage.advance_ms(400);
     stage.ports().store.set_posted(&action.tenant, action.id, &at, "1.7").await.expect("stored");
-    stage.advance_ms(400);
+    stage.settled_in_time().await;
     stage.until_decided(&action).await;
     stage.stop(approver).await;
 }
@@ -162,8 +161,8 @@ async fn a_vote_on_an_action_that_never_comes_is_refused_in_the_end() {
     let target = VoteTarget::Action { id: ActionId(uuid::Uuid::nil()) };
     let tenant = TenantId::default_tenant();
     stage.vote_on(&tenant, target, "slack/a", Choice::Approve).await;
-    stage.advance_ms(20_000);
+    stage.settled_in_time().await;
     let refused = stage.until_events(EventType::ApprovalVoteRejected, 1).await;
-    assert_eq!(refused[0].data["reason"], "there is no such action");
+    assert_eq!(refused[0].data["why"], "there is no such action");
     stage.stop(approver).await;
 }
