@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "ID")]
     conversation: Option<String>,
     /// The message; without it, one a line from standard input
-    #[arg(value_name = "TEXT")]
+    #[arg(value_name = "TEXT", trailing_var_arg = true)]
     text: Vec<String>,
     #[command(flatten)]
     connect: Connect,

@@ -9,9 +9,9 @@ use crate::output;
 /// Longest description of an event in characters.
 const MAX_DETAIL_CHARS: usize = 96;
 /// Fields that say most, in this order; all others stay in the JSON.
-const TOLD: [&str; 17] = [
-    "flow", "agent", "platform", "user", "voter", "choice", "said", "missing", "outcome", "by",
-    "reason", "role", "detail", "status", "text", "argv", "tool",
+const TOLD: [&str; 18] = [
+    "flow", "agent", "platform", "user", "voter", "choice", "why", "missing", "outcome", "by",
+    "reason", "role", "detail", "status", "text", "argv", "tool", "command",
 ];
 
 /// One event and what it led to.
@@ -30,7 +30,7 @@ pub struct Node {
 pub fn of_message(events: Vec<Value>, id: &str) -> Vec<Value> {
     let named = |event: &Value| {
         let ids = ["message_id", "run_id", "id", "trace_id"].map(|field| &event[field]);
-        ids.into_iter().chain([&event["data"]["action"]]).any(|v| v.as_str() == Some(id))
+        ids.into_iter().chain([&event["data"]["action_id"]]).any(|v| v.as_str() == Some(id))
     };
     let messages: BTreeSet<String> = events
         .iter()
@@ -68,7 +68,7 @@ pub fn tree(events: &[Value]) -> Vec<Node> {
     let mut roots = Vec::new();
     for (n, event) in events.iter().enumerate() {
         let cause = event["causation_id"].as_str().and_then(|id| position.get(id));
-        let action = event["data"]["action"].as_str();
+        let action = event["data"]["action_id"].as_str();
         let holding = action.and_then(|id| held.get(id));
         match cause.or(holding).copied().or((n > 0).then_some(0)) {
             Some(parent) => children[parent].push(n),
@@ -159,15 +159,15 @@ mod tests {
         vec![
             event(1, "message.accepted", None, json!({"platform": "slack", "user": "me"})),
             event(2, "message.routed", Some("e1"), json!({"flow": "prod", "agent": "ops"})),
-            event(3, "action.held", Some("e2"), json!({"action": "a1", "argv": ["rm", "x y"]})),
+            event(3, "action.held", Some("e2"), json!({"action_id": "a1", "argv": ["rm", "x y"]})),
             event(
                 4,
                 "approval.voted",
                 Some("a vote, no event"),
-                json!({"action": "a1", "voter": {"platform": "slack", "user": "a"},
+                json!({"action_id": "a1", "voter": {"platform": "slack", "user": "a"},
                        "choice": "approve", "missing": 0}),
             ),
-            event(5, "action.approved", Some("e4"), json!({"action": "a1"})),
+            event(5, "action.approved", Some("e4"), json!({"action_id": "a1"})),
             event(6, "run.completed", Some("later"), json!({"status": "success"})),
         ]
     }
