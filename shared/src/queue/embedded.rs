@@ -33,7 +33,7 @@ use crate::sqlite::{Db, DbError, OpenError, Opened};
 use crate::subject::Stream;
 
 use consumer::{Core, Handle};
-use ledger::{Ledger, LedgerHook, STREAMS, SharedLedger};
+use ledger::{Ledger, LedgerHook, STREAMS, SharedLedger, Woken};
 use tables::{index, of_stream, signed};
 
 /// Largest payload in bytes. Source: `Publication::payload`.
@@ -72,11 +72,19 @@ pub(crate) struct Shared {
     consumers: [RwLock<Arc<Vec<Arc<Core>>>>; STREAMS],
     /// Last committed sequence number of each stream.
     tails: [watch::Sender<u64>; STREAMS],
+    woken: Woken,
 }
 
 impl Shared {
     fn consumers(&self, stream: Stream) -> Arc<Vec<Arc<Core>>> {
         Arc::clone(&self.consumers[index(stream)].read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Wakes those who wait for `core` once the writer has answered the batch.
+    fn wake_after_batch(&self, core: &Arc<Core>) {
+        if core.mark_woken() {
+            self.woken.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(core));
+        }
     }
 
     /// Called on the writer thread, between two hand-overs.
@@ -125,10 +133,12 @@ impl EmbeddedQueue {
         let ledger = Ledger::load(opened.conn())?;
         let tails = Stream::ALL.map(|stream| watch::Sender::new(ledger.meta(stream).last_seq));
         let ledger = SharedLedger::new(ledger);
-        let hook = LedgerHook { ledger: ledger.clone() };
+        let woken = Woken::default();
+        let hook = LedgerHook { ledger: ledger.clone(), woken: Woken::clone(&woken) };
         let db = opened.start(Box::new(hook))?;
         let consumers = Stream::ALL.map(|_| RwLock::default());
-        let shared = Arc::new(Shared { db: db.clone(), clock, ledger, caps, consumers, tails });
+        let shared =
+            Arc::new(Shared { db: db.clone(), clock, ledger, caps, consumers, tails, woken });
         retention::start(&shared, lifecycle);
         let lifecycle = lifecycle.clone();
         Ok((Self { shared, lifecycle, opening: tokio::sync::Mutex::default() }, db))

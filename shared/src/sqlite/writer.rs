@@ -27,6 +27,8 @@ pub(crate) trait BatchHook: Send {
     fn before_commit(&mut self, conn: &Connection) -> Result<(), DbError>;
     /// Keeps or forgets what the batch's jobs changed.
     fn ended(&mut self, committed: bool);
+    /// Every job of the batch is done.
+    fn answered(&mut self);
 }
 
 /// A closure as a job.
@@ -81,11 +83,11 @@ impl Writer {
         while self.waiting.blocking_recv_many(&mut batch, MAX_BATCH_JOBS) > 0 {
             if let Err(error) = self.commit(&mut batch) {
                 self.one_by_one(&mut batch, &error);
-                continue;
             }
             for job in batch.drain(..) {
                 job.done(Ok(()));
             }
+            self.hook.answered();
         }
         // Leaves no log behind for the next start to read through.
         if let Err(error) = self.conn.pragma_update(None, "wal_checkpoint", "TRUNCATE") {

@@ -43,6 +43,8 @@ pub(super) struct Core {
     ack_wait_ms: AtomicU64,
     state: Mutex<State>,
     changed: Notify,
+    /// Will be woken when the writer has answered its batch.
+    woken: AtomicBool,
     shared: std::sync::Weak<Shared>,
 }
 
@@ -59,6 +61,7 @@ impl Core {
                 stash: Some(Vec::new()),
             }),
             changed: Notify::new(),
+            woken: AtomicBool::new(false),
             shared: Arc::downgrade(shared),
         }
     }
@@ -88,7 +91,19 @@ impl Core {
         self.shared.upgrade().map_or(0, |shared| shared.clock.now_ms())
     }
 
-    /// A new message, just committed.
+    /// `true`: it was not going to be woken.
+    pub(super) fn mark_woken(&self) -> bool {
+        !self.woken.swap(true, Ordering::AcqRel)
+    }
+
+    /// Wakes everyone who waits. A pull for one tenant cannot take another's turn, so
+    /// all look.
+    pub(super) fn wake(&self) {
+        self.woken.store(false, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// A new message, just committed; the caller wakes.
     pub(super) fn add(&self, item: Item, fresh: Option<Stored>) {
         let mut state = self.dispatch();
         if let Some(stash) = &mut state.stash {
@@ -96,8 +111,6 @@ impl Core {
             return;
         }
         state.dispatch.add(item, fresh, 0);
-        drop(state);
-        self.changed.notify_waiters();
     }
 
     /// Messages that waited at the start, in order.
@@ -130,9 +143,9 @@ impl Core {
         self.dispatch().dispatch.begin_settle(seq, token)
     }
 
-    pub(super) fn settled(&self, seq: u64, token: u64) {
-        self.dispatch().dispatch.settled(seq, token);
-        self.changed.notify_waiters();
+    /// `true`: something can be taken that could not before; the caller wakes.
+    pub(super) fn settled(&self, seq: u64, token: u64) -> bool {
+        self.dispatch().dispatch.settled(seq, token)
     }
 
     pub(super) fn give_back(&self, lease: (u64, u64), failures: u32, due_at_ms: UnixMs) {

@@ -339,14 +339,20 @@ impl Dispatch {
         Some(self.failures.get(&seq).copied().unwrap_or_default())
     }
 
-    /// The message is done; the next of its key follows.
-    pub(super) fn settled(&mut self, seq: u64, token: u64) {
-        let Some(out) = self.take_out(seq, token) else { return };
+    /// The message is done; the next of its key follows. `true`: something can be taken
+    /// that could not before.
+    pub(super) fn settled(&mut self, seq: u64, token: u64) -> bool {
+        let was_full = self.out.len() >= self.max_out;
+        let Some(out) = self.take_out(seq, token) else { return false };
+        let mut next = false;
         self.failures.remove(&seq);
         let Place { tenant, key, .. } = out.place;
         if key != 0 {
             match self.gates.get_mut(&key).and_then(VecDeque::pop_front) {
-                Some(code) => self.make_ready(Place { tenant: tenant.clone(), code, key }),
+                Some(code) => {
+                    next = true;
+                    self.make_ready(Place { tenant: tenant.clone(), code, key });
+                }
                 None => drop(self.gates.remove(&key)),
             }
         }
@@ -357,6 +363,7 @@ impl Dispatch {
             }
         }
         self.feed_starved();
+        was_full || next
     }
 
     /// A delivery comes back, `failures` as they are to count from now on.

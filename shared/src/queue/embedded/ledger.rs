@@ -12,6 +12,7 @@ use crate::clock::UnixMs;
 use crate::sqlite::{BatchHook, DbError};
 use crate::subject::Stream;
 
+use super::consumer::Core;
 use super::dedupe::Dedupe;
 use super::progress::Progress;
 use super::tables::{column, index, signed, unsigned};
@@ -204,9 +205,13 @@ impl SharedLedger {
     }
 }
 
-/// Writes the ledger with each commit.
+/// Consumers that have something new since the last commit; each stands here once.
+pub(super) type Woken = Arc<Mutex<Vec<Arc<Core>>>>;
+
+/// Writes the ledger with each commit, and wakes consumers after it.
 pub(crate) struct LedgerHook {
     pub(super) ledger: SharedLedger,
+    pub(super) woken: Woken,
 }
 
 impl BatchHook for LedgerHook {
@@ -216,5 +221,12 @@ impl BatchHook for LedgerHook {
 
     fn ended(&mut self, committed: bool) {
         self.ledger.lock().ended(committed);
+    }
+
+    fn answered(&mut self) {
+        let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        for core in woken.drain(..) {
+            core.wake();
+        }
     }
 }

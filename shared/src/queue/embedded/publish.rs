@@ -124,9 +124,11 @@ impl PublishJob {
             for core in &cores[..last] {
                 if core.wants(message.subject.rest()) {
                     core.add(item.clone(), Some(message.clone()));
+                    shared.wake_after_batch(core);
                 }
             }
             cores[last].add(item, Some(message));
+            shared.wake_after_batch(&cores[last]);
         }
         for (at, seq) in touched.into_iter().enumerate() {
             if let Some(seq) = seq {

@@ -151,7 +151,11 @@ impl Job for AckJob {
 
     fn done(mut self: Box<Self>, outcome: Result<(), DbError>) {
         match outcome {
-            Ok(()) => self.core.settled(self.lease.0, self.lease.1),
+            Ok(()) => {
+                if self.core.settled(self.lease.0, self.lease.1) {
+                    self.shared.wake_after_batch(&self.core);
+                }
+            }
             Err(_) => self.core.give_back(self.lease, self.failures, 0),
         }
         if let Some(answer) = self.answer.take() {

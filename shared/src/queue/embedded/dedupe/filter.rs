@@ -41,7 +41,7 @@ impl Filter {
         let words: Vec<u64> =
             bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
         let fits = words.len() >= BLOCK_WORDS && (words.len() / BLOCK_WORDS).is_power_of_two();
-        (fits && words.len() % BLOCK_WORDS == 0).then_some(Self { words })
+        (fits && words.len().is_multiple_of(BLOCK_WORDS)).then_some(Self { words })
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
