@@ -119,7 +119,8 @@ fn step(client: &Client, screen: &mut Screen, data: &Value) {
         }
         return;
     };
-    anstream::eprintln!("{}", paint(WAITS, &format!("held: waits for approval {approval}")));
+    let held = if said.is_empty() { format!("held: waits for approval {approval}") } else { said };
+    anstream::eprintln!("{}", paint(WAITS, &held));
     let account = match client.account.as_str() {
         "default" => String::new(),
         other => format!(" --account {other}"),

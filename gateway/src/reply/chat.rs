@@ -69,23 +69,21 @@ impl Outlet for ChatOutlet {
     async fn decorate(&self, _reply: &Reply, _posted: &str) {}
 }
 
-/// A held action in a line or two, for a terminal.
+/// How a held action stands, for a terminal; empty where the run itself says it.
 fn line(view: &ApprovalView) -> String {
     let command = shell::quoted(&view.argv);
     let by = |what: &str| format!("{what}: {command}");
     match view.status {
-        ApprovalStatus::Pending => format!(
-            "waits for {} more approval(s) until {}: {command}\n\
-             decide with: aofctl approvals approve {id} | aofctl approvals deny {id}",
-            view.missing,
-            rfc3339(view.expires_at_ms),
-            id = view.id,
-        ),
-        ApprovalStatus::Approved => by("approved"),
+        ApprovalStatus::Pending if !view.votes.is_empty() => {
+            let until = rfc3339(view.expires_at_ms);
+            format!("waits for {} more approval(s) until {until}", view.missing)
+        }
+        ApprovalStatus::Pending
+        | ApprovalStatus::Approved
+        | ApprovalStatus::Started
+        | ApprovalStatus::Executed => String::new(),
         ApprovalStatus::Denied => by("denied"),
         ApprovalStatus::Expired => by("expired without a decision"),
-        ApprovalStatus::Started => by("started"),
-        ApprovalStatus::Executed => by("executed"),
         ApprovalStatus::Failed => by("failed"),
         ApprovalStatus::Uncertain => by("nobody knows how it ended, settle it by hand"),
     }

@@ -134,7 +134,6 @@ pub(crate) async fn publish(run: &Run<'_>, action: &HeldAction) -> Result<(), In
         "held `{shown}` for {} of chain `{}` (action {})",
         action.quorum.require, action.quorum.chain, action.id
     );
-    run.stream.step(text.clone()).await;
     run.stream.held(text).await;
     Ok(())
 }
