@@ -10,13 +10,14 @@ use crate::config::Instance;
 use crate::ids::{InstanceName, PlatformName, TenantId};
 use crate::secret::Secret;
 
-use super::finding::{At, Finding, Severity};
+use super::finding::{At, Finding};
 use super::instance::Account;
+use super::link::error;
 
 /// Where an account is described.
-#[derive(Debug, Clone)]
-pub(super) struct Origin {
-    pub(super) file: Arc<Path>,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin<'f> {
+    pub(super) file: &'f Arc<Path>,
     pub(super) at: At,
     pub(super) by: By,
 }
@@ -43,22 +44,24 @@ type Key = (PlatformName, Secret, Vec<String>);
 struct Entry {
     instance: Instance,
     named: Option<InstanceName>,
-    origin: Origin,
+    file: Arc<Path>,
+    at: At,
+    by: By,
 }
 
 impl Accounts {
-    /// Adds what one place says; the answer is the account's number.
+    /// Adds what one place says, unless it says no credentials.
     pub(super) fn add(
         &mut self,
         account: &Account,
         tenant: &TenantId,
-        origin: Origin,
+        origin: Origin<'_>,
         findings: &mut Vec<Finding>,
-    ) -> Option<usize> {
-        let key = key(account)?;
+    ) {
+        let Some(key) = key(account) else { return };
         if let Some(&number) = self.by_key.get(&key) {
-            merge(&mut self.entries[number], account, tenant, &origin, findings);
-            return Some(number);
+            merge(&mut self.entries[number], account, tenant, (origin, findings));
+            return;
         }
         let number = self.entries.len();
         let instance = Instance {
@@ -71,10 +74,15 @@ impl Accounts {
             needs_channel_names: false,
             settings: account.settings.clone(),
         };
-        self.entries.push(Entry { instance, named: account.name.clone(), origin });
+        let (file, at, by) = (Arc::clone(origin.file), origin.at, origin.by);
+        self.entries.push(Entry { instance, named: account.name.clone(), file, at, by });
         self.by_key.insert(key, number);
         self.by_tenant.entry(tenant.clone()).or_default().push(number);
-        Some(number)
+    }
+
+    /// The number of the account with these credentials.
+    pub(super) fn number(&self, account: &Account) -> Option<usize> {
+        self.by_key.get(&key(account)?).copied()
     }
 
     /// Gives every account its name, unique on its platform.
@@ -92,19 +100,19 @@ impl Accounts {
             let Some(name) = entry.named.clone() else { continue };
             if !taken.insert((entry.instance.platform.clone(), name.clone())) {
                 let message = "another account of this platform has the same `instance` name";
-                findings.push(entry.origin.error("duplicate-name", message));
+                findings.push(error("duplicate-name", &entry.file, entry.at, message));
             }
             entry.instance.name = name;
         }
         let rank = |by: By| usize::from(by == By::Flow);
         let mut open: Vec<&mut Entry> =
             self.entries.iter_mut().filter(|e| e.named.is_none()).collect();
-        open.sort_by_key(|entry| rank(entry.origin.by));
+        open.sort_by_key(|entry| rank(entry.by));
         for entry in open {
             let instance = &mut entry.instance;
             let owner = (instance.platform.clone(), instance.tenant.clone());
             let single = count.get(&owner) == Some(&1);
-            let short = match entry.origin.by {
+            let short = match entry.by {
                 By::Daemon => Some("default"),
                 By::Flow => single.then_some(instance.tenant.as_str()),
             };
@@ -147,18 +155,8 @@ impl Accounts {
     }
 
     /// Every account.
-    pub(super) fn into_instances(self) -> Vec<Arc<Instance>> {
-        self.entries.into_iter().map(|entry| Arc::new(entry.instance)).collect()
-    }
-}
-
-impl Origin {
-    fn error(&self, code: &'static str, message: impl Into<String>) -> Finding {
-        Finding::new(Severity::Error, code, &self.file, self.at, message)
-    }
-
-    fn place(&self) -> String {
-        format!("{}:{}", self.file.display(), self.at.line)
+    pub(super) fn instances(&self) -> Vec<Arc<Instance>> {
+        self.entries.iter().map(|entry| Arc::new(entry.instance.clone())).collect()
     }
 }
 
@@ -176,26 +174,25 @@ fn merge(
     entry: &mut Entry,
     account: &Account,
     tenant: &TenantId,
-    origin: &Origin,
-    findings: &mut Vec<Finding>,
+    (origin, findings): (Origin<'_>, &mut Vec<Finding>),
 ) {
-    let first = entry.origin.place();
-    let instance = &mut entry.instance;
-    if &instance.tenant != tenant {
-        let message = format!("these credentials belong to another organization, by {first}");
+    let first = |entry: &Entry| format!("{}:{}", entry.file.display(), entry.at.line);
+    if &entry.instance.tenant != tenant {
+        let message =
+            format!("these credentials belong to another organization, by {}", first(entry));
         let help = "an account has one organization: use other credentials, or give the \
                     account's `organization` in `DaemonConfig`";
-        findings.push(origin.error("two-tenants", message).help(help));
+        findings.push(error("two-tenants", origin.file, origin.at, message).help(help));
     }
-    let clash = join(&mut instance.signing_secret, &account.signing_secret)
-        | join(&mut instance.api_base_url, &account.api_base_url)
+    let clash = join(&mut entry.instance.signing_secret, &account.signing_secret)
+        | join(&mut entry.instance.api_base_url, &account.api_base_url)
         | join(&mut entry.named, &account.name);
     if clash {
-        let message = format!("the same account is described differently at {first}");
+        let message = format!("the same account is described differently at {}", first(entry));
         let help = "make secret, `api_base_url` and `instance` agree, or leave them out here";
-        findings.push(origin.error("account-conflict", message).help(help));
+        findings.push(error("account-conflict", origin.file, origin.at, message).help(help));
     }
-    add_settings(&mut instance.settings, &account.settings);
+    add_settings(&mut entry.instance.settings, &account.settings);
 }
 
 fn add_settings(

@@ -35,38 +35,46 @@ pub(super) struct Located<'w> {
     pub(super) doc: &'w FlowDoc,
 }
 
-impl World<'_, '_> {
-    /// Every flow in load order.
-    pub(super) fn flows(&self) -> impl Iterator<Item = Located<'_>> {
-        self.files.iter().flat_map(|file| {
-            file.documents.iter().filter_map(|document| match &document.body {
-                Body::Flow(doc) => Some(Located { path: &file.path, doc }),
-                _ => None,
-            })
-        })
-    }
-}
-
-/// Runs every check.
-pub(super) fn all(world: &World<'_, '_>, findings: &mut Vec<Finding>) {
-    names(world, findings);
-    default_agent(world, findings);
-    for flow in world.flows() {
+/// Checks every flow of one file against the context.
+pub(super) fn each(world: &World<'_, '_>, place: usize, findings: &mut Vec<Finding>) {
+    let file = &world.files[place];
+    for (_, doc) in file.flows() {
+        let flow = Located { path: &file.path, doc };
         agents(world, flow, findings);
         credentials(world, flow, findings);
         environment::check(flow, findings);
         approvers::check(world, flow, findings);
         tools::check(world, flow, findings);
     }
-    shadow::check(world, findings);
+}
+
+/// Compares the flows of each of `tenants` with each other.
+pub(super) fn compare(
+    files: &[&mut FileDocs],
+    tenants: &HashSet<TenantId>,
+    into: &mut HashMap<TenantId, Vec<Finding>>,
+) {
+    let mut by_tenant: HashMap<&TenantId, Vec<Located<'_>>> = HashMap::new();
+    for file in files {
+        for (_, doc) in file.flows().filter(|(_, doc)| tenants.contains(&doc.flow.tenant)) {
+            by_tenant.entry(&doc.flow.tenant).or_default().push(Located { path: &file.path, doc });
+        }
+    }
+    for (tenant, flows) in by_tenant {
+        let mut findings = Vec::new();
+        names(&flows, &mut findings);
+        shadow::check(&flows, &mut findings);
+        if !findings.is_empty() {
+            into.insert(tenant.clone(), findings);
+        }
+    }
 }
 
 /// Two flows of a tenant with one name.
-fn names(world: &World<'_, '_>, findings: &mut Vec<Finding>) {
-    let mut first: HashMap<(&TenantId, &FlowName), Located<'_>> = HashMap::new();
-    for flow in world.flows() {
-        let key = (&flow.doc.flow.tenant, &flow.doc.flow.name);
-        let Some(other) = first.insert(key, flow) else { continue };
+fn names(flows: &[Located<'_>], findings: &mut Vec<Finding>) {
+    let mut first: HashMap<&FlowName, Located<'_>> = HashMap::with_capacity(flows.len());
+    for &flow in flows {
+        let Some(other) = first.insert(&flow.doc.flow.name, flow) else { continue };
         let name = shown(&flow.doc.name, flow.doc.flow.name.as_str());
         let line = other.doc.name.at.line;
         let message = format!(
@@ -74,18 +82,19 @@ fn names(world: &World<'_, '_>, findings: &mut Vec<Finding>) {
             other.path.display()
         );
         findings.push(error("duplicate-name", flow.path, flow.doc.name.at, message));
-        first.insert(key, other);
+        first.insert(&flow.doc.flow.name, other);
     }
 }
 
-fn default_agent(world: &World<'_, '_>, findings: &mut Vec<Finding>) {
-    for file in world.files {
+/// A fallback that nobody defines.
+pub(super) fn default_agent(files: &[&mut FileDocs], agents: &Agents, findings: &mut Vec<Finding>) {
+    for file in files {
         for document in &file.documents {
             let Body::Daemon(doc) = &document.body else { continue };
             if let (Some(agent), Some(reference)) = (&doc.daemon.default_agent, &doc.default_agent)
-                && !world.agents.contains_key(agent)
+                && !agents.contains_key(agent)
             {
-                findings.push(missing_agent(world, &file.path, reference, agent.as_str()));
+                findings.push(missing_agent(files, &file.path, reference, agent.as_str()));
             }
         }
     }
@@ -94,13 +103,13 @@ fn default_agent(world: &World<'_, '_>, findings: &mut Vec<Finding>) {
 fn agents(world: &World<'_, '_>, flow: Located<'_>, findings: &mut Vec<Finding>) {
     for (agent, reference) in flow.doc.flow.agents.iter().zip(&flow.doc.agents) {
         if !world.agents.contains_key(&agent.name) {
-            findings.push(missing_agent(world, flow.path, reference, agent.name.as_str()));
+            findings.push(missing_agent(world.files, flow.path, reference, agent.name.as_str()));
         }
     }
 }
 
-fn missing_agent(world: &World<'_, '_>, path: &Path, at: &Reference, name: &str) -> Finding {
-    let documents = world.files.iter().flat_map(|file| &file.documents);
+fn missing_agent(files: &[&mut FileDocs], path: &Path, at: &Reference, name: &str) -> Finding {
+    let documents = files.iter().flat_map(|file| &file.documents);
     let known = documents.filter_map(|document| match &document.body {
         Body::Agent(doc) if doc.written.is_none() => Some(doc.agent.name.as_str()),
         _ => None,

@@ -61,6 +61,26 @@ pub(super) struct FileDocs {
     pub(super) path: Arc<Path>,
     pub(super) documents: Vec<Document>,
     pub(super) findings: Vec<Finding>,
+    /// Digest of what flows of other files may depend on; `None` for nothing.
+    pub(super) exports: Option<[u8; 32]>,
+    /// What joining its flows with the context showed; `None` until it is done.
+    pub(super) joined: Option<Vec<Finding>>,
+}
+
+impl FileDocs {
+    /// A file with no documents.
+    pub(super) fn without_documents(path: &Arc<Path>, findings: Vec<Finding>) -> Self {
+        let path = Arc::clone(path);
+        Self { path, documents: Vec::new(), findings, exports: None, joined: None }
+    }
+
+    /// Its flows, each with the place of its document.
+    pub(super) fn flows(&self) -> impl Iterator<Item = (usize, &FlowDoc)> {
+        self.documents.iter().enumerate().filter_map(|(n, document)| match &document.body {
+            Body::Flow(doc) => Some((n, &**doc)),
+            _ => None,
+        })
+    }
 }
 
 /// Reads every document of `text`.
@@ -68,8 +88,32 @@ pub(super) fn read(path: &Arc<Path>, text: &str, env: &Env) -> FileDocs {
     let scope = Scope::new(env, path);
     let (trees, problems) = yaml::parse(text);
     problems.into_iter().for_each(|problem| report(&scope, problem));
-    let documents = trees.iter().map(|tree| document(&scope, tree)).collect();
-    FileDocs { path: Arc::clone(path), documents, findings: scope.findings.into_inner() }
+    let documents: Vec<Document> = trees.iter().map(|tree| document(&scope, tree)).collect();
+    let exports = exports(&documents);
+    let findings = scope.findings.into_inner();
+    FileDocs { exports, documents, ..FileDocs::without_documents(path, findings) }
+}
+
+/// Digest of agents, daemon and accounts, with the lines that findings may point to.
+fn exports(documents: &[Document]) -> Option<[u8; 32]> {
+    let mut hasher = Sha256::new();
+    let mut any = false;
+    for document in documents {
+        let line = match &document.body {
+            Body::Agent(doc) => doc.at.line,
+            Body::Daemon(doc) => doc.at.line,
+            Body::Flow(doc) if doc.account.is_some() || doc.names_channels => {
+                hasher.update(doc.exports());
+                any = true;
+                continue;
+            }
+            _ => continue,
+        };
+        hasher.update(document.hash);
+        hasher.update(line.to_be_bytes());
+        any = true;
+    }
+    any.then(|| hasher.finalize().into())
 }
 
 fn report(scope: &Scope<'_>, problem: Problem) {

@@ -47,6 +47,24 @@ pub(super) struct FlowDoc {
     pub(super) hints: Vec<(At, Box<str>)>,
 }
 
+impl FlowDoc {
+    /// What other flows may depend on: whose account it defines, and whether that must
+    /// know names of channels.
+    pub(super) fn exports(&self) -> Vec<u8> {
+        let mut content = Vec::new();
+        let platform = self.flow.trigger.platform.as_ref().map_or("", |p| p.as_str());
+        for part in [self.flow.tenant.as_str(), platform] {
+            content.extend_from_slice(part.as_bytes());
+            content.push(0);
+        }
+        content.push(u8::from(self.names_channels));
+        if let Some(account) = &self.account {
+            account.write_to(&mut content);
+        }
+        content
+    }
+}
+
 /// What a document has above its `spec`.
 pub(super) struct Head {
     pub(super) name: Text,

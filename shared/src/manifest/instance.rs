@@ -37,6 +37,24 @@ impl Account {
     }
 }
 
+impl Account {
+    /// Adds everything that tells it from another account, for a digest.
+    pub(super) fn write_to(&self, content: &mut Vec<u8>) {
+        let secrets = [&self.bot_token, &self.signing_secret];
+        let secrets = secrets.map(|secret| secret.as_ref().map_or("", Secret::expose));
+        let name = self.name.as_ref().map_or("", InstanceName::as_str);
+        let url = self.api_base_url.as_deref().unwrap_or_default();
+        for part in secrets.into_iter().chain([name, url]) {
+            content.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            content.extend_from_slice(part.as_bytes());
+        }
+        for (key, value) in &self.settings {
+            content.extend_from_slice(format!("{key}={value}\n").as_bytes());
+        }
+        content.push(u8::from(self.attempted));
+    }
+}
+
 /// Reads everything of an account that `fields` has; other keys stay unasked.
 pub(super) fn read(fields: &mut Fields<'_, '_>, platform: &'static Platform) -> Account {
     let name = fields.text("instance").and_then(|text| instance_name(fields, &text));

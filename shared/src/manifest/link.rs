@@ -1,14 +1,14 @@
 //! Joins all documents into a snapshot: who is whose, and what revision that makes.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::config::{Agent, Daemon, Flow, Snapshot};
-use crate::ids::{AgentName, InstanceName, Revision};
+use crate::config::{Agent, ApprovalChain, Daemon, Flow, Instance, Snapshot};
+use crate::ids::{AgentName, InstanceName, Revision, TenantId};
 
 use super::accounts::{Accounts, By, Origin};
 use super::check;
@@ -23,36 +23,120 @@ pub(super) type Agents = HashMap<AgentName, Arc<Agent>>;
 /// Groups of approvers by name.
 pub(super) type Groups = HashMap<String, Vec<String>>;
 
-/// The snapshot that `files` make, and in `findings` everything that is wrong between
-/// documents. With an error among them the snapshot is not fit for use.
-pub(super) fn link(files: &mut [&mut FileDocs], findings: &mut Vec<Finding>) -> Snapshot {
-    let (daemon, groups) = daemon(files, findings);
-    let agents = agents(files, findings);
-    let mut accounts = Accounts::default();
-    let numbers = collect_accounts(files, &mut accounts, findings);
-    accounts.name_all(findings);
-    let mut flows = Vec::with_capacity(numbers.len());
-    let mut numbers = numbers.into_iter();
-    for file in files.iter_mut() {
-        let path = Arc::clone(&file.path);
-        for document in &mut file.documents {
-            let Body::Flow(doc) = &mut document.body else { continue };
-            let number = numbers.next().flatten();
-            let instance = find_instance(doc, number, &mut accounts, (&path, findings));
-            let revision = revision(&document.hash, doc, &agents, &groups);
-            resolve(doc, instance, revision, &groups);
-            flows.push(Arc::clone(&doc.flow));
+/// Joins documents again and again, and joins only what an edit can have changed.
+///
+/// A flow depends on its own document and on the *context*: agents, groups, accounts. While
+/// the context stays, only the flows of changed files are joined anew, and only their
+/// tenants' flows compared with each other.
+#[derive(Debug, Default)]
+pub(super) struct Linker {
+    context: Context,
+    /// Tenants that lost a file, or a version of one, since the last time.
+    touched: HashSet<TenantId>,
+    /// What comparing the flows of a tenant showed.
+    compared: HashMap<TenantId, Vec<Finding>>,
+}
+
+/// What any flow may depend on.
+#[derive(Debug, Default)]
+struct Context {
+    /// Digest of the documents that it was made of; zeros before the first time.
+    digest: [u8; 32],
+    agents: Agents,
+    groups: Groups,
+    daemon: Arc<Daemon>,
+    accounts: Accounts,
+    instances: Vec<Arc<Instance>>,
+    findings: Vec<Finding>,
+}
+
+impl Linker {
+    /// `file` is gone, or another version of it has come.
+    pub(super) fn forget(&mut self, file: &FileDocs) {
+        self.touched.extend(file.flows().map(|(_, doc)| doc.flow.tenant.clone()));
+    }
+
+    /// The snapshot that `files` make, and in `findings` everything that is wrong between
+    /// documents. With an error among them the snapshot is not fit for use.
+    pub(super) fn link(
+        &mut self,
+        files: &mut [&mut FileDocs],
+        findings: &mut Vec<Finding>,
+    ) -> Snapshot {
+        let digest = context_digest(files);
+        let all = self.context.digest != digest || !self.context.findings.is_empty();
+        if all {
+            self.context = Context::of(files, digest);
+        }
+        let context = &self.context;
+        for place in 0..files.len() {
+            if all || files[place].joined.is_none() {
+                join(files, place, context);
+                self.touched.extend(files[place].flows().map(|(_, d)| d.flow.tenant.clone()));
+            }
+        }
+        let touched = std::mem::take(&mut self.touched);
+        self.compared.retain(|tenant, _| !all && !touched.contains(tenant));
+        if !touched.is_empty() {
+            check::compare(files, &touched, &mut self.compared);
+        }
+        findings.extend(context.findings.iter().cloned());
+        findings.extend(files.iter().filter_map(|f| f.joined.as_ref()).flatten().cloned());
+        findings.extend(self.compared.values().flatten().cloned());
+        Snapshot {
+            revision: whole_revision(files),
+            flows: files.iter().flat_map(|f| f.flows()).map(|(_, d)| Arc::clone(&d.flow)).collect(),
+            agents: context.agents.clone(),
+            instances: context.instances.clone(),
+            groups: context.groups.clone(),
+            daemon: Arc::clone(&context.daemon),
         }
     }
-    let world = check::World { files, agents: &agents, groups: &groups, accounts: &accounts };
-    check::all(&world, findings);
-    Snapshot {
-        revision: whole_revision(files),
-        flows,
-        agents,
-        instances: accounts.into_instances(),
-        groups,
-        daemon: Arc::new(daemon),
+}
+
+/// Joins the flows of one file with the context, and checks each.
+fn join(files: &mut [&mut FileDocs], place: usize, context: &Context) {
+    let path = Arc::clone(&files[place].path);
+    let mut findings = Vec::new();
+    for document in &mut files[place].documents {
+        let Body::Flow(doc) = &mut document.body else { continue };
+        let instance = find_instance(doc, &context.accounts, &path, &mut findings);
+        let revision = revision(&document.hash, doc, &context.agents, &context.groups);
+        resolve(doc, instance, revision, &context.groups);
+    }
+    let world = check::World {
+        files,
+        agents: &context.agents,
+        groups: &context.groups,
+        accounts: &context.accounts,
+    };
+    check::each(&world, place, &mut findings);
+    files[place].joined = Some(findings);
+}
+
+fn context_digest(files: &[&mut FileDocs]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for exports in files.iter().filter_map(|file| file.exports) {
+        hasher.update(exports);
+    }
+    hasher.finalize().into()
+}
+
+impl Context {
+    fn of(files: &[&mut FileDocs], digest: [u8; 32]) -> Self {
+        let mut findings = Vec::new();
+        let (daemon, groups) = daemon(files, &mut findings);
+        let agents = agents(files, &mut findings);
+        let mut accounts = collect_accounts(files, &mut findings);
+        accounts.name_all(&mut findings);
+        for (_, doc) in files.iter().flat_map(|file| file.flows()).filter(|(_, d)| d.names_channels)
+        {
+            resolve_channels(doc, &mut accounts);
+        }
+        check::default_agent(files, &agents, &mut findings);
+        let instances = accounts.instances();
+        let daemon = Arc::new(daemon);
+        Self { digest, agents, groups, daemon, accounts, instances, findings }
     }
 }
 
@@ -102,69 +186,65 @@ fn agents(files: &[&mut FileDocs], findings: &mut Vec<Finding>) -> Agents {
     agents
 }
 
-/// Adds the accounts of the daemon and of all flows; one number a flow, in order.
-fn collect_accounts(
-    files: &[&mut FileDocs],
-    accounts: &mut Accounts,
-    findings: &mut Vec<Finding>,
-) -> Vec<Option<usize>> {
+/// The accounts of the daemon and of all flows.
+fn collect_accounts(files: &[&mut FileDocs], findings: &mut Vec<Finding>) -> Accounts {
+    let mut accounts = Accounts::default();
     for file in files {
         for document in &file.documents {
             let Body::Daemon(doc) = &document.body else { continue };
             for account in &doc.accounts {
                 let tenant = account.tenant.clone().unwrap_or_default();
-                let origin =
-                    Origin { file: Arc::clone(&file.path), at: account.at, by: By::Daemon };
+                let origin = Origin { file: &file.path, at: account.at, by: By::Daemon };
                 accounts.add(account, &tenant, origin, findings);
             }
         }
     }
-    let mut numbers = Vec::new();
     for file in files {
-        for document in &file.documents {
-            let Body::Flow(doc) = &document.body else { continue };
-            numbers.push(doc.account.as_ref().and_then(|account| {
-                let origin =
-                    Origin { file: Arc::clone(&file.path), at: doc.trigger_at, by: By::Flow };
-                accounts.add(account, &doc.flow.tenant, origin, findings)
-            }));
+        for (_, doc) in file.flows() {
+            let Some(account) = &doc.account else { continue };
+            let origin = Origin { file: &file.path, at: doc.trigger_at, by: By::Flow };
+            accounts.add(account, &doc.flow.tenant, origin, findings);
         }
     }
-    numbers
+    accounts
+}
+
+/// The number of the account that a flow defines or names.
+fn account_of(doc: &FlowDoc, accounts: &Accounts) -> Option<usize> {
+    let account = doc.account.as_ref()?;
+    if account.attempted {
+        return accounts.number(account);
+    }
+    let platform = doc.flow.trigger.platform.as_ref()?;
+    accounts.named(&doc.flow.tenant, platform, account.name.as_ref()?)
 }
 
 /// The account that a flow listens through, when it says which.
 fn find_instance(
     doc: &FlowDoc,
-    number: Option<usize>,
-    accounts: &mut Accounts,
-    (path, findings): (&Arc<Path>, &mut Vec<Finding>),
+    accounts: &Accounts,
+    path: &Path,
+    findings: &mut Vec<Finding>,
 ) -> Option<InstanceName> {
-    let flow = &doc.flow;
-    let platform = flow.trigger.platform.as_ref();
-    let account = doc.account.as_ref().filter(|account| !account.attempted);
-    let named = account.and_then(|account| account.name.as_ref());
-    let number = match (number, platform, named) {
-        (None, Some(platform), Some(name)) => {
-            let number = accounts.named(&flow.tenant, platform, name);
-            if number.is_none() {
-                let message = format!("this organization has no {platform} account of that name");
-                let help = "give the account's credentials here or in `DaemonConfig`";
-                let finding = error("unknown-instance", path, doc.trigger_at, message);
-                findings.push(finding.help(help));
-            }
-            number
-        }
-        (number, ..) => number,
-    };
-    if doc.names_channels {
-        let all: Vec<usize> = match number {
-            Some(number) => vec![number],
-            None => accounts.of(&flow.tenant, platform).collect(),
-        };
-        all.into_iter().for_each(|number| accounts.resolve_channels(number));
+    let number = account_of(doc, accounts);
+    let named = doc.account.as_ref().is_some_and(|account| !account.attempted);
+    if named && number.is_none() {
+        let platform = doc.flow.trigger.platform.as_ref().map_or("", |p| p.as_str());
+        let message = format!("this organization has no {platform} account of that name");
+        let help = "give the account's credentials here or in `DaemonConfig`";
+        findings.push(error("unknown-instance", path, doc.trigger_at, message).help(help));
     }
     number.map(|number| accounts.instance(number).name.clone())
+}
+
+/// Notes which accounts must know their channels by name for this flow.
+fn resolve_channels(doc: &FlowDoc, accounts: &mut Accounts) {
+    let flow = &doc.flow;
+    let numbers: Vec<usize> = match account_of(doc, accounts) {
+        Some(number) => vec![number],
+        None => accounts.of(&flow.tenant, flow.trigger.platform.as_ref()).collect(),
+    };
+    numbers.into_iter().for_each(|number| accounts.resolve_channels(number));
 }
 
 /// Hash of the flow's document, its agents' documents, and the groups its chains name.
@@ -204,7 +284,7 @@ fn resolve(doc: &mut FlowDoc, instance: Option<InstanceName>, revision: Revision
 
 /// The chains with groups replaced by their members; `None` when no group is named, and
 /// none was.
-fn resolved_chains(doc: &FlowDoc, groups: &Groups) -> Option<Vec<crate::config::ApprovalChain>> {
+fn resolved_chains(doc: &FlowDoc, groups: &Groups) -> Option<Vec<ApprovalChain>> {
     if doc.chains.is_empty() {
         return None;
     }

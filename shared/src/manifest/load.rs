@@ -13,7 +13,7 @@ use super::document::{self, Body, FileDocs};
 use super::env::Env;
 use super::files::{self, Depth, Found, Root, Stamp};
 use super::finding::{self, At, Finding, Severity};
-use super::link;
+use super::link::Linker;
 
 /// Largest manifest file, in bytes.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -82,6 +82,7 @@ pub struct Loader {
     named: Vec<Root>,
     /// How many places could not be looked at by the last load.
     failures: Option<usize>,
+    linker: Linker,
 }
 
 #[derive(Debug)]
@@ -97,7 +98,13 @@ impl Loader {
     /// Has read nothing yet.
     #[must_use]
     pub fn new(sources: Sources) -> Self {
-        Self { sources, files: Vec::new(), named: Vec::new(), failures: None }
+        Self {
+            sources,
+            files: Vec::new(),
+            named: Vec::new(),
+            failures: None,
+            linker: Linker::default(),
+        }
     }
 
     /// Files and folders that this configuration comes from, for watching.
@@ -176,14 +183,21 @@ impl Loader {
         let mut old = std::mem::take(&mut self.files).into_iter().peekable();
         let (mut files, mut due) = (Vec::with_capacity(found.len()), Vec::new());
         for (place, found) in found.into_iter().enumerate() {
-            while old.next_if(|cached| *cached.docs.path < *found.path).is_some() {}
+            while let Some(gone) = old.next_if(|cached| *cached.docs.path < *found.path) {
+                self.linker.forget(&gone.docs);
+            }
             match old.next_if(|cached| cached.docs.path == found.path) {
                 Some(cached) if cached.stamp == found.stamp && !cached.racy => {
                     files.push((place, cached));
                 }
-                cached => due.push((place, found, cached)),
+                cached => {
+                    // If it is read anew, its flows may go; if not, comparing them does no harm.
+                    cached.iter().for_each(|cached| self.linker.forget(&cached.docs));
+                    due.push((place, found, cached));
+                }
             }
         }
+        old.for_each(|gone| self.linker.forget(&gone.docs));
         files.extend(read_all(due, &self.sources.env, SystemClock.now_ms()));
         files.sort_unstable_by_key(|(place, _)| *place);
         self.files = files.into_iter().map(|(_, cached)| cached).collect();
@@ -194,7 +208,7 @@ impl Loader {
             failed.iter().map(|(p, e)| self.unreadable(p, e)).collect();
         let mut docs: Vec<&mut FileDocs> = self.files.iter_mut().map(|f| &mut f.docs).collect();
         findings.extend(docs.iter().flat_map(|file| file.findings.iter().cloned()));
-        let snapshot = link::link(&mut docs, &mut findings);
+        let snapshot = self.linker.link(&mut docs, &mut findings);
         let order: Vec<Arc<Path>> = docs.iter().map(|file| Arc::clone(&file.path)).collect();
         let findings = finding::finish(findings, &order);
         let mut loaded = Loaded { snapshot: None, findings, files: order.len() };
@@ -260,8 +274,7 @@ fn read_file(found: Found, old: Option<Cached>, env: &Env, now_ms: UnixMs) -> Op
             let message = format!("cannot be read: {error}");
             let at = At::default();
             let finding = Finding::new(Severity::Error, "unreadable", &found.path, at, message);
-            let docs =
-                FileDocs { path: found.path, documents: Vec::new(), findings: vec![finding] };
+            let docs = FileDocs::without_documents(&found.path, vec![finding]);
             return Some(Cached { stamp, racy: true, content: [0; 32], docs });
         }
     };

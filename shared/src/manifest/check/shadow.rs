@@ -8,9 +8,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Finding, Located, World, shown, warning};
-use crate::config::{Flow, Trigger};
-use crate::ids::{PlatformName, TenantId};
+use super::{Finding, Located, shown, warning};
+use crate::config::Trigger;
+use crate::ids::PlatformName;
 
 /// Earlier flows that one flow is compared with. Beyond it, a flow may go unreported.
 const MAX_CANDIDATES: usize = 256;
@@ -19,7 +19,7 @@ const MAX_CANDIDATES: usize = 256;
 const SHORT_LIST: usize = 16;
 
 /// What two flows must share for one to shadow the other.
-type Group<'w> = (&'w TenantId, Option<&'w PlatformName>, [bool; 3]);
+type Group<'w> = (Option<&'w PlatformName>, [bool; 3]);
 
 /// The kind of a filter and one of its values.
 type Value<'w> = (u8, &'w str);
@@ -31,15 +31,14 @@ struct Earlier<'w> {
     by_value: HashMap<Value<'w>, Vec<usize>>,
 }
 
-/// Reports every flow that an earlier one leaves nothing.
-pub(super) fn check(world: &World<'_, '_>, findings: &mut Vec<Finding>) {
+/// Reports every flow of a tenant that an earlier one leaves nothing.
+pub(super) fn check(flows: &[Located<'_>], findings: &mut Vec<Finding>) {
     let mut groups: HashMap<Group<'_>, Earlier<'_>> = HashMap::new();
-    for flow in world.flows() {
-        let config: &Flow = &flow.doc.flow;
-        let trigger = &config.trigger;
+    for &flow in flows {
+        let trigger = &flow.doc.flow.trigger;
         let kinds = [&trigger.channels, &trigger.users, &trigger.patterns];
         let kinds = kinds.map(|filter| !filter.is_empty());
-        let group = (&config.tenant, trigger.platform.as_ref(), kinds);
+        let group = (trigger.platform.as_ref(), kinds);
         let earlier = groups.entry(group).or_default();
         if let Some(winner) = earlier.winner(trigger) {
             findings.push(finding(flow, winner));
