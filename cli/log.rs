@@ -18,6 +18,21 @@ impl FormatTime for Utc {
     }
 }
 
+/// The client of models logs what providers sent, at every level; what it means is told
+/// in the answer and the journal. Whoever names it in `AOF_LOG` sees it.
+const NOISY: &str = "genai";
+
+fn quiet(filter: EnvFilter) -> EnvFilter {
+    if filter.to_string().contains(NOISY) {
+        return filter;
+    }
+    let off = tracing_subscriber::filter::LevelFilter::OFF;
+    match format!("{NOISY}={off}").parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    }
+}
+
 /// Starts logging as `AOF_LOG` (a filter) and `AOF_LOG_FORMAT` (`text`, `json`) say.
 ///
 /// # Errors
@@ -29,6 +44,7 @@ pub(crate) fn start() -> anyhow::Result<()> {
         })?,
         Err(_) => EnvFilter::new(DEFAULT_FILTER),
     };
+    let filter = quiet(filter);
     let json = match std::env::var("AOF_LOG_FORMAT").as_deref() {
         Ok("json") => true,
         Ok("text") => false,
@@ -46,4 +62,17 @@ pub(crate) fn start() -> anyhow::Result<()> {
         builder.init();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_client_is_silent_unless_named() {
+        for (written, silent) in [("info", true), ("debug", true), ("info,genai=debug", false)] {
+            let filter = quiet(EnvFilter::new(written)).to_string();
+            assert_eq!(filter.contains("genai=off"), silent, "{filter}");
+        }
+    }
 }

@@ -10,6 +10,7 @@
 
 mod breaker;
 mod echo;
+mod failure;
 mod genai;
 
 use std::collections::HashMap;
@@ -85,7 +86,7 @@ pub(crate) struct Said {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ModelError {
     /// Trying again may help.
-    #[error("the model did not answer: {reason}")]
+    #[error("the model did not answer; {reason}")]
     Transient {
         /// What was wrong.
         reason: String,
@@ -93,7 +94,7 @@ pub(crate) enum ModelError {
         retry_after: Option<Duration>,
     },
     /// Trying again does not help.
-    #[error("the model refused the request: {reason}")]
+    #[error("the model does not take the request; {reason}")]
     Rejected {
         /// What was wrong and what to do.
         reason: String,

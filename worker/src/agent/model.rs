@@ -40,7 +40,10 @@ pub(super) async fn run(run: &mut Run<'_>) -> Result<Next, Interrupted> {
         if calls >= setup.agent.max_iterations.max(1) {
             return Ok(Next::failed(
                 "max_iterations",
-                format!("The agent stopped after {calls} model calls without a final answer."),
+                format!(
+                    "The agent stopped after {calls} model calls, its `max_iterations`, without \
+                     a final answer."
+                ),
             ));
         }
         match one(run, &mut request).await? {

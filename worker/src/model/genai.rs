@@ -16,6 +16,7 @@ use genai::{Client, ModelIden, ServiceTarget};
 
 use crate::agent::stream::AnswerStream;
 use crate::checkpoint::{Call, Entry};
+use crate::model::failure::{NONSENSE, classify, shown};
 use crate::model::{ModelError, Request, Role, Said, estimate_tokens};
 
 /// Longest wait for a connection.
@@ -28,8 +29,6 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_TEXT_BYTES: usize = 256 * 1024;
 /// Most tool calls of one answer; more are nonsense.
 const MAX_CALLS: usize = 16;
-/// Longest part of a provider's error that people see.
-const SHOWN_ERROR_CHARS: usize = 300;
 /// Sent where a server wants no key: some clients insist on one.
 const NO_KEY: &str = "none";
 
@@ -47,6 +46,28 @@ struct Target {
     kind: AdapterKind,
     base_url: Option<String>,
     key: Option<String>,
+}
+
+impl Target {
+    /// What must not be shown: the configured key, or that of the provider's variable.
+    fn secret(&self) -> Option<String> {
+        let conventional =
+            || self.kind.default_key_env_name().and_then(|name| std::env::var(name).ok());
+        self.key.clone().filter(|key| key != NO_KEY).or_else(conventional)
+    }
+
+    /// Whether an answer came to its end. Two APIs have no sign of the end but the reason
+    /// itself, and their streams also end, without one, when the connection closes.
+    fn is_whole(&self, end: &StreamEnd) -> bool {
+        match self.kind {
+            AdapterKind::Gemini => end.captured_stop_reason.is_some(),
+            // Versions before 0.3 give counts and no reason.
+            AdapterKind::Ollama => {
+                end.captured_stop_reason.is_some() || end.captured_usage.is_some()
+            }
+            _ => true,
+        }
+    }
 }
 
 impl Clients {
@@ -71,14 +92,17 @@ impl Clients {
     ) -> Result<Said, ModelError> {
         let target = target(daemon, model)?;
         let client = self.client(&target)?;
+        let failed = |e: &genai::Error| classify(e, target.secret().as_deref());
         let iden = ModelIden::new(target.kind, model.name.clone());
         let options = options(request);
         let asked = client.exec_chat_stream(iden, chat_request(request), Some(&options)).await;
-        let mut events = asked.map_err(|e| classify(&e))?.stream;
+        let mut events = asked.map_err(|e| failed(&e))?.stream;
         let mut text = String::new();
+        let mut begun = false;
         while let Some(event) = events.next().await {
-            match event.map_err(|e| classify(&e))? {
+            match event.map_err(|e| failed(&e))? {
                 ChatStreamEvent::Chunk(chunk) => {
+                    begun = true;
                     text.push_str(&chunk.content);
                     stream.push(&chunk.content).await;
                     if text.len() > MAX_TEXT_BYTES {
@@ -86,11 +110,14 @@ impl Clients {
                         return Ok(Said { text, calls: Vec::new(), tokens });
                     }
                 }
-                ChatStreamEvent::End(end) => return said(end, text, request),
-                _ => {}
+                ChatStreamEvent::End(end) if target.is_whole(&end) => {
+                    return said(end, text, request);
+                }
+                ChatStreamEvent::Start | ChatStreamEvent::End(_) => {}
+                _ => begun = true,
             }
         }
-        Err(ModelError::transient("its answer broke off"))
+        Err(ModelError::transient(if begun { "its answer broke off" } else { NONSENSE }))
     }
 
     fn client(&self, target: &Target) -> Result<Client, ModelError> {
@@ -257,68 +284,4 @@ fn said(end: StreamEnd, text: String, request: &Request) -> Result<Said, ModelEr
 fn estimate(request: &Request) -> u64 {
     let history: u64 = request.history.iter().map(|(_, text)| estimate_tokens(text)).sum();
     estimate_tokens(&request.system) + history + estimate_tokens(&request.user)
-}
-
-/// Whether trying again may help. The provider's own status decides; without one the
-/// connection failed or its bytes made no sense, and both pass.
-fn classify(error: &genai::Error) -> ModelError {
-    let inner = inner(error);
-    if let Some(status) = inner.status() {
-        let reason = format!("{status}: {}", shown(&body_of(inner)));
-        let again = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
-        if !again {
-            return ModelError::Rejected { reason };
-        }
-        let header = inner.headers().and_then(|h| h.get("retry-after"));
-        let seconds = header.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-        return ModelError::Transient { reason, retry_after: seconds.map(Duration::from_secs) };
-    }
-    match inner {
-        genai::Error::Resolver { .. }
-        | genai::Error::RequiresApiKey { .. }
-        | genai::Error::NoAuthData { .. }
-        | genai::Error::NoAuthResolver { .. }
-        | genai::Error::AdapterNotSupported { .. }
-        | genai::Error::MessageContentTypeNotSupported { .. } => ModelError::Rejected {
-            reason: shown(&format!(
-                "{inner}; set `spec.models.<provider>.api_key_env` or the provider's own variable"
-            )),
-        },
-        other => ModelError::transient(shown(&other.to_string())),
-    }
-}
-
-/// A failed stream wraps the failed call.
-fn inner(error: &genai::Error) -> &genai::Error {
-    match error {
-        genai::Error::WebStream { error: source, .. } => {
-            source.downcast_ref::<genai::Error>().unwrap_or(error)
-        }
-        other => other,
-    }
-}
-
-fn body_of(error: &genai::Error) -> String {
-    match error {
-        genai::Error::HttpError { body, .. } => message_in(body),
-        genai::Error::WebModelCall {
-            webc_error: genai::webc::Error::ResponseFailedStatus { body, .. },
-            ..
-        } => message_in(body),
-        other => other.to_string(),
-    }
-}
-
-/// The message within a provider's JSON error, or the body itself.
-fn message_in(body: &str) -> String {
-    let json: Option<serde_json::Value> = serde_json::from_str(body).ok();
-    let message = json.as_ref().and_then(|json| {
-        let error = json.get("error")?;
-        error.get("message").or(Some(error))?.as_str()
-    });
-    message.unwrap_or(body).to_owned()
-}
-
-fn shown(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN_ERROR_CHARS).collect()
 }

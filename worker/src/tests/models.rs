@@ -67,7 +67,13 @@ async fn served(answers: Vec<ResponseTemplate>) -> (MockServer, Daemon) {
 
 /// What a run of the scripted model comes to: status, answer, calls made, tokens.
 async fn outcome(answers: Vec<ResponseTemplate>) -> (String, String, Vec<Value>) {
-    let (server, daemon) = served(answers).await;
+    outcome_over("openai", answers).await
+}
+
+/// The same with a server that speaks another API.
+async fn outcome_over(api: &str, answers: Vec<ResponseTemplate>) -> (String, String, Vec<Value>) {
+    let (server, mut daemon) = served(answers).await;
+    daemon.models.values_mut().for_each(|endpoint| endpoint.api = Some(api.to_owned()));
     let agent = modeller("local", &["echo"]);
     let rig = Rig::new(snapshot(agent, vec![flow("acme", "ops", &[])], daemon));
     rig.start_with(Models::impatient()).await;
@@ -160,8 +166,8 @@ async fn nonsense_ends_with_a_clear_message_inside_the_limits() {
         ResponseTemplate::new(200).set_body_raw("data: {nonsense\n\n", "text/event-stream");
     let silent = ResponseTemplate::new(200).set_body_raw("", "text/event-stream");
     for (answers, part, most) in [
-        (vec![garbage], "did not answer", 4),
-        (vec![silent], "did not answer", 4),
+        (vec![garbage], "makes no sense", 4),
+        (vec![silent], "makes no sense", 4),
         (vec![text(&[])], "empty answer", 1),
         (vec![tool_call("echo", r#"{"args": ["again"]}"#)], "without a final answer", 10),
         (vec![tool_call("no_such_tool", "{}")], "without a final answer", 10),
@@ -171,6 +177,22 @@ async fn nonsense_ends_with_a_clear_message_inside_the_limits() {
         assert_eq!(status, "failed", "{answer}");
         assert!(answer.contains(part), "{part}: {answer}");
         assert!(bodies.len() <= most, "{part}: {} calls", bodies.len());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_its_end_is_no_answer() {
+    let half = |kind: &str, body: String| ResponseTemplate::new(200).set_body_raw(body, kind);
+    let lines = r#"{"message": {"role": "assistant", "content": "half"}, "done": false}"#;
+    let events = r#"{"candidates": [{"content": {"role": "model", "parts": [{"text": "half"}]}}]}"#;
+    for (api, answer) in [
+        ("ollama", half("application/x-ndjson", format!("{lines}\n"))),
+        ("gemini", half("text/event-stream", format!("data: {events}\n\n"))),
+    ] {
+        let (status, answer, bodies) = outcome_over(api, vec![answer]).await;
+        assert_eq!(status, "failed", "{api}: {answer}");
+        assert!(answer.contains("broke off"), "{api}: {answer}");
+        assert_eq!(bodies.len(), 1, "{api}: what was shown is not asked for again");
     }
 }
 
