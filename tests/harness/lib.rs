@@ -3,12 +3,14 @@
 
 mod api;
 mod manifests;
+mod models;
 mod node;
 mod sign;
 mod slack;
 
 pub use api::*;
 pub use manifests::*;
+pub use models::*;
 pub use node::*;
 pub use sign::*;
 pub use slack::*;
