@@ -99,6 +99,9 @@ pub(crate) enum ModelError {
         /// What was wrong and what to do.
         reason: String,
     },
+    /// The configuration lacks something; no provider was asked.
+    #[error("{0}")]
+    Unconfigured(String),
     /// The provider is left alone for a while.
     #[error("the model provider `{provider}` keeps failing; it is tried again in {wait_s} s")]
     Open {
@@ -115,6 +118,7 @@ impl ModelError {
         match self {
             Self::Transient { .. } => "model_unavailable",
             Self::Rejected { .. } => "model_rejected",
+            Self::Unconfigured(_) => "model_unconfigured",
             Self::Open { .. } => "model_circuit_open",
         }
     }

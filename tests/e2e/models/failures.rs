@@ -98,3 +98,30 @@ async fn nobody_at_the_address_is_said_plainly() {
     assert!(told.contains("could not be reached"), "{told}");
     drop((node, manifests, bin));
 }
+
+#[tokio::test]
+async fn a_model_that_is_not_set_up_says_what_to_set() {
+    let manifests = Manifests::new("  routing: {default_agent: keyless}\n");
+    manifests.agent("keyless", "  model: anthropic:claude-sonnet-4-5\n");
+    manifests.agent("unknown", "  model: acme:m1\n");
+    let spec = "  trigger: {type: Chat, config: {channels: [u]}}\n  agents: [{name: unknown}]\n";
+    manifests.flow("unknown", spec);
+    let data = tempfile::tempdir().expect("a folder");
+    let config = manifests.dir.path().join("daemon.yaml");
+    let node = Node::serve(
+        env!("CARGO_BIN_EXE_aofctl"),
+        &config,
+        data.path(),
+        &[("ANTHROPIC_API_KEY", "")],
+    );
+    let api = Api::operator(&node, "default");
+    for (channel, parts) in [
+        ("any", ["needs a key", "ANTHROPIC_API_KEY", "spec.models.anthropic.api_key_env"]),
+        ("u", ["`acme`", "not known", "spec.models.acme.base_url"]),
+    ] {
+        let answer = api.chat(channel, "hello").await;
+        assert_eq!(answer["status"], "failed", "{answer}");
+        let told = answer["answer"].as_str().unwrap_or_default();
+        assert!(parts.iter().all(|part| told.contains(part)), "{told}");
+    }
+}

@@ -53,7 +53,8 @@ impl Target {
     fn secret(&self) -> Option<String> {
         let conventional =
             || self.kind.default_key_env_name().and_then(|name| std::env::var(name).ok());
-        self.key.clone().filter(|key| key != NO_KEY).or_else(conventional)
+        let key = self.key.clone().filter(|key| key != NO_KEY).or_else(conventional);
+        key.filter(|key| !key.is_empty())
     }
 
     /// Whether an answer came to its end. Two APIs have no sign of the end but the reason
@@ -164,7 +165,20 @@ fn target(daemon: &Daemon, model: &ModelRef) -> Result<Target, ModelError> {
     let key = endpoint.api_key.as_ref().map(|key| key.expose().to_owned());
     // The conventional variable's key belongs to the provider, not to another's address.
     let key = key.or_else(|| base_url.as_ref().map(|_| NO_KEY.to_owned()));
-    Ok(Target { kind, base_url, key })
+    let target = Target { kind, base_url, key };
+    match kind.default_key_env_name() {
+        Some(variable) if target.secret().is_none() && target.key.is_none() => {
+            let provider = Some(&model.provider).filter(|name| !name.is_empty());
+            let or = provider
+                .map(|name| format!(", or name another in `spec.models.{name}.api_key_env`"));
+            let or = or.unwrap_or_default();
+            Err(ModelError::Unconfigured(format!(
+                "the model `{}` needs a key; set {variable} where the node runs{or}",
+                model.name
+            )))
+        }
+        _ => Ok(target),
+    }
 }
 
 fn kind(api: &str, model: &ModelRef, has_url: bool) -> Result<AdapterKind, ModelError> {
@@ -174,15 +188,15 @@ fn kind(api: &str, model: &ModelRef, has_url: bool) -> Result<AdapterKind, Model
         "google" | "gemini" => Ok(AdapterKind::Gemini),
         "ollama" => Ok(AdapterKind::Ollama),
         "" => AdapterKind::from_model(&model.name)
-            .map_err(|e| ModelError::Rejected { reason: shown(&e.to_string()) }),
+            .map_err(|e| ModelError::Unconfigured(shown(&e.to_string()))),
         other => match AdapterKind::from_lower_str(other) {
             Some(kind) => Ok(kind),
             None if has_url => Ok(AdapterKind::OpenAI),
-            None => Err(ModelError::Rejected {
-                reason: format!(
-                    "no provider `{other}` is known; set `spec.models.{other}.base_url`"
-                ),
-            }),
+            None => Err(ModelError::Unconfigured(format!(
+                "the provider `{other}` of the model `{}` is not known; set \
+                 `spec.models.{other}.base_url` in the daemon's configuration",
+                model.name
+            ))),
         },
     }
 }
