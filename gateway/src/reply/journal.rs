@@ -13,7 +13,8 @@ use aof_shared::trace::{TraceContext, causation};
 /// The role that gives up, in dead letters and metrics.
 pub(crate) const ROLE: &str = "gateway";
 
-/// `reply.sent` or `reply.failed`; one a reply, however often it is delivered.
+/// `reply.sent` or `reply.failed`; one a publication, however often it is delivered. A
+/// dead letter that is retried is a publication of its own, and tells its own end.
 pub(crate) fn event(
     kind: EventType,
     reply: &Reply,
@@ -31,7 +32,7 @@ pub(crate) fn event(
     if let (Some(data), Value::Object(more)) = (data.as_object_mut(), more) {
         data.extend(more);
     }
-    let mut event = Event::new(EventId::derive(reply.id.0, "sent"), &reply.to.tenant, kind, at_ms);
+    let mut event = Event::new(EventId::derive(source.id, "sent"), &reply.to.tenant, kind, at_ms);
     event.message_id = Some(reply.message);
     event.run_id = reply.run;
     event.causation_id = causation(&source.headers);

@@ -9,14 +9,15 @@ pub(crate) mod harness;
 use std::time::Duration;
 
 use serde_json::json;
+use uuid::Uuid;
 use wiremock::matchers::{body_partial_json, method, path};
 use wiremock::{Mock, ResponseTemplate};
 
-use aof_shared::ids::PlatformName;
+use aof_shared::ids::{EventId, PlatformName};
 use aof_shared::message::{AnswerChunk, RunStatus};
 use aof_shared::subject::{LiveSubject, Stream};
 
-use self::harness::{Bench, answer, posted, posted_after, reply_to};
+use self::harness::{Bench, answer, posted, posted_after, reply_to, until};
 
 #[tokio::test]
 async fn an_answer_is_posted_into_its_thread_and_journaled() {
@@ -120,6 +121,28 @@ async fn a_refusal_becomes_a_dead_letter_that_says_what_to_do() {
     assert!(letter.detail.contains("invite the bot"), "{}", letter.detail);
     assert_eq!(letter.message_id, Some(reply.message));
     bench.settled(Stream::Replies).await;
+}
+
+#[tokio::test]
+async fn a_retried_refusal_is_sent_once_and_says_so() {
+    let bench = Bench::start().await;
+    let refusal = json!({"ok": false, "error": "not_in_channel"});
+    Mock::given(path("/chat.postMessage"))
+        .respond_with(ResponseTemplate::new(200).set_body_json(refusal))
+        .up_to_n_times(2)
+        .mount(&bench.slack)
+        .await;
+    posted("171.1").mount(&bench.slack).await;
+    let reply = answer("C1", "hi");
+    let retries = [EventId(reply.id.0), EventId(Uuid::now_v7()), EventId(Uuid::now_v7())];
+    for (publication, end) in retries.iter().zip(["reply.failed", "reply.failed", "reply.sent"]) {
+        bench.publish_under(publication.0, &reply).await;
+        let id = EventId::derive(publication.0, "sent");
+        until(end, || async { bench.find_id(end, id).await }).await;
+    }
+    bench.publish_under(Uuid::now_v7(), &reply).await;
+    bench.settled(Stream::Replies).await;
+    assert_eq!(bench.bodies("/chat.postMessage").await.len(), 3, "what arrived is not sent again");
 }
 
 #[tokio::test]

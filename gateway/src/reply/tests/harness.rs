@@ -71,23 +71,32 @@ impl Bench {
 
     pub(super) async fn publish_as(&self, reply: &Reply, tenant: &str) {
         let tenant: TenantId = tenant.parse().expect("a name");
+        self.publish_with(&tenant, reply.id.0, reply).await;
+    }
+
+    /// Publishes it once more, as a retried dead letter is: under another id.
+    pub(super) async fn publish_under(&self, id: Uuid, reply: &Reply) {
+        self.publish_with(&reply.to.tenant, id, reply).await;
+    }
+
+    async fn publish_with(&self, tenant: &TenantId, id: Uuid, reply: &Reply) {
         let to = &reply.to;
-        let subject = Subject::reply(&tenant, &to.platform);
+        let subject = Subject::reply(tenant, &to.platform);
         let key = format!("{}/{}/{}", to.platform, to.instance, to.channel);
         let publication =
-            Publication::json(subject, reply.id.0, reply).expect("it is JSON").ordered_by(key);
+            Publication::json(subject, id, reply).expect("it is JSON").ordered_by(key);
         self.node.ports.queue.publish(vec![publication]).await.expect("it is stored");
     }
 
     /// The event that ends `reply`, if it is `kind` and there.
     pub(super) async fn find(&self, kind: &str, reply: &Reply) -> Option<Event> {
-        let range = ReadRange {
-            tenant: Some(reply.to.tenant.clone()),
-            rests: vec![kind.to_owned()],
-            ..ReadRange::default()
-        };
+        self.find_id(kind, EventId::derive(reply.id.0, "sent")).await
+    }
+
+    /// The event `id`, if it is `kind` and there.
+    pub(super) async fn find_id(&self, kind: &str, id: EventId) -> Option<Event> {
+        let range = ReadRange { rests: vec![kind.to_owned()], ..ReadRange::default() };
         let stored = self.node.ports.queue.read(Stream::Events, range, 1_000, 0).await;
-        let id = EventId::derive(reply.id.0, "sent");
         let events = stored.expect("the journal can be read");
         events.iter().find(|s| s.id == id.0).map(|s| Event::from_stored(s).expect("an event"))
     }
