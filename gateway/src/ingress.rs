@@ -2,8 +2,8 @@
 
 use aof_shared::action::{ActionMessage, Vote, VoteTarget};
 use aof_shared::event::{Event, EventType};
-use aof_shared::ids::{AgentName, EventId, MessageId, TenantId};
-use aof_shared::message::{Message, PINNED_AGENT};
+use aof_shared::ids::{AgentName, EventId, MessageId, ReplyId, TenantId};
+use aof_shared::message::{Message, PINNED_AGENT, Reply, ReplyContent};
 use aof_shared::queue::{Durability, Publication, QueueError, Receipt};
 use aof_shared::subject::Subject;
 use aof_shared::trace::{CAUSATION, TRACEPARENT, TraceContext};
@@ -119,6 +119,32 @@ pub(crate) fn message_batch(app: &App, message: &Message, hop: Hop) -> Vec<Publi
         inbound = inbound.with_header(PINNED_AGENT, agent.as_str());
     }
     vec![inbound, traced(&event, trace)]
+}
+
+/// Publishes a notice in answer to a message that nothing works on; once, however often
+/// the message is delivered.
+///
+/// # Errors
+/// [`QueueError`]: nothing is said, or it may be tried again under the same id.
+pub(crate) async fn publish_notice(
+    app: &App,
+    message: &Message,
+    text: &str,
+) -> Result<(), QueueError> {
+    let reply = Reply {
+        id: ReplyId::derive(message.id.0, "notice-empty"),
+        to: message.address(),
+        message: message.id,
+        run: None,
+        content: ReplyContent::Notice { text: text.to_owned() },
+    };
+    let Message { tenant, platform, instance, channel, .. } = message;
+    let publication = Publication::json(Subject::reply(tenant, platform), reply.id.0, &reply)
+        .expect("a reply has only text keys")
+        .ordered_by(format!("{platform}/{instance}/{}", channel.id))
+        .with_header(TRACEPARENT, TraceContext::start().traceparent());
+    app.node.ports.queue.publish(vec![publication]).await?;
+    Ok(())
 }
 
 /// `event` as a publication of `trace`.

@@ -49,6 +49,8 @@ pub(crate) enum Inbound {
     Challenge(String),
     /// A message for the router.
     Message(Box<Message>, Answer),
+    /// The bot was called and told nothing: whoever did is told how to go on.
+    Empty(Box<Message>, Answer),
     /// A vote for the approver.
     Vote {
         /// The platform's own id of the event; what the vote's id is derived from.

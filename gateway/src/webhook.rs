@@ -16,10 +16,16 @@ use utoipa_axum::routes;
 
 use crate::api::body;
 use crate::app::{App, Shared};
-use crate::ingress::{Hop, ReceiptBody, VotePublication, publish_message, publish_vote};
+use crate::ingress::{
+    Hop, ReceiptBody, VotePublication, publish_message, publish_notice, publish_vote,
+};
 use crate::instances::{Authenticated, authenticate};
 use crate::platform::{self, Answer, Inbound, Platform, Signed};
 use crate::problem::{Problem, ProblemBody};
+
+/// What whoever called the bot and said nothing is told.
+const EMPTY_NOTICE: &str =
+    "I am here. Mention me again with what you would like me to do, in the same message.";
 
 /// The routes of this file.
 pub(crate) fn routes() -> OpenApiRouter<Shared> {
@@ -157,6 +163,10 @@ async fn settle(
             let accepted = publish_message(app, &message, Hop::of(TraceContext::start())).await?;
             let outcome = if accepted.duplicate { "duplicate" } else { "accepted" };
             Ok((outcome, answered(answer, ReceiptBody::from(accepted))))
+        }
+        Inbound::Empty(message, answer) => {
+            publish_notice(app, &message, EMPTY_NOTICE).await?;
+            Ok(("ignored", answered(answer, json!({ "ignored": "no text" }))))
         }
         Inbound::Vote { event_id, vote, answer } => {
             let tenant = instance.tenant.clone();

@@ -1,5 +1,8 @@
 //! Webhooks over real HTTP: what is accepted, what is refused, and what it leaves behind.
 
+use aof_shared::message::{Reply, ReplyContent};
+use aof_shared::queue::ReadRange;
+use aof_shared::subject::Stream;
 use serde_json::{Value, json};
 
 use crate::testing::{AT, DEADLINE, Gateway, SECRET, read, sign};
@@ -74,6 +77,23 @@ async fn a_retry_under_a_fresh_signature_is_a_duplicate() {
     assert_eq!((inbound.len(), inbound[0].text.as_str()), (1, "uname"));
     let kinds = gateway.journal().await;
     assert_eq!(kinds, ["message.accepted", "message.duplicate", "message.duplicate"]);
+}
+
+#[tokio::test]
+async fn a_mention_without_text_is_answered_once_and_starts_nothing() {
+    let gateway = Gateway::start().await;
+    for kind in ["app_mention", "message"] {
+        let body = event(kind, "1531420600.000100", "<@UBOT> ");
+        let answer = gateway.signed("a", JSON, &body).send().await.expect("an answer");
+        assert_eq!(read(answer).await, (200, json!({ "ignored": "no text" })));
+    }
+    assert!(gateway.inbound().await.is_empty() && gateway.journal().await.is_empty());
+    let read = gateway.ports.queue.read(Stream::Replies, ReadRange::default(), 10, 0).await;
+    let replies = read.expect("REPLIES can be read");
+    assert_eq!(replies.len(), 1, "both deliveries are one notice");
+    let reply: Reply = serde_json::from_slice(&replies[0].payload).expect("a reply");
+    assert_eq!(reply.to.thread.as_deref(), Some("1531420600.000100"));
+    assert!(matches!(&reply.content, ReplyContent::Notice { text } if text.contains("Mention me")));
 }
 
 #[tokio::test]
@@ -159,7 +179,7 @@ async fn what_the_queue_refuses_is_503_and_the_same_request_passes_later() {
 const KNOWN: [(&str, &str); 22] = [
     ("app_mention.json", "message"),
     ("events_assistant__message_L400.json", "message"),
-    ("events_org_apps__message_L203.json", "message"),
+    ("events_org_apps__message_L203.json", "ignored"),
     ("message_file_share.json", "message"),
     ("slash_command.json", "message"),
     ("block_actions.json", "ignored"),

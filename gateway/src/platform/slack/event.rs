@@ -271,6 +271,9 @@ impl Source<'_> {
             received_at_ms: self.now_ms,
             raw: redact(self.body),
         };
+        if message.text.is_empty() {
+            return Ok(Inbound::Empty(Box::new(message), Answer::Receipt));
+        }
         Ok(Inbound::Message(Box::new(message), Answer::Receipt))
     }
 
