@@ -2,18 +2,22 @@
 #![expect(missing_docs, reason = "names say it all in a test harness")]
 
 mod api;
+mod emulate;
 mod manifests;
 mod models;
 mod node;
 mod sign;
 mod slack;
+mod tools;
 
 pub use api::*;
+pub use emulate::*;
 pub use manifests::*;
 pub use models::*;
 pub use node::*;
 pub use sign::*;
 pub use slack::*;
+pub use tools::*;
 
 use std::time::{Duration, Instant};
 

@@ -49,6 +49,17 @@ pub fn reaction(channel: &str, user: &str, item_ts: &str, name: &str) -> String 
     .to_string()
 }
 
+/// A click on a card's button, as the `payload` field of Slack's form holds it.
+pub fn button(user: &str, action_id: &str, value: &str, n: u32) -> String {
+    json!({
+        "type": "block_actions", "api_app_id": "A1", "team": {"id": "T1"}, "user": {"id": user},
+        "trigger_id": format!("13345224609.{n}.{user}"), "container": {"type": "message"},
+        "actions": [{"type": "button", "block_id": "b", "action_id": action_id, "value": value,
+            "action_ts": format!("1700000000.{n:06}")}],
+    })
+    .to_string()
+}
+
 /// Where signed bodies go, and with which secret.
 #[derive(Clone)]
 pub struct Sender {
@@ -74,13 +85,23 @@ impl Sender {
         Self { secret: secret.to_owned(), ..self.clone() }
     }
 
-    /// Posts a signed body.
+    /// Posts a signed event.
     pub async fn post(&self, body: String) -> reqwest::Result<reqwest::Response> {
+        self.post_as("application/json", body).await
+    }
+
+    /// Posts a signed form: a slash command or an interaction.
+    pub async fn post_form(&self, fields: &[(&str, &str)]) -> reqwest::Result<reqwest::Response> {
+        let body = serde_urlencoded::to_string(fields).expect("pairs are a form");
+        self.post_as("application/x-www-form-urlencoded", body).await
+    }
+
+    async fn post_as(&self, kind: &str, body: String) -> reqwest::Result<reqwest::Response> {
         let timestamp = now_secs();
         let signature = sign(&self.secret, timestamp, &body);
         self.http
             .post(format!("{}/webhook/slack/{}", self.url, self.instance))
-            .header("content-type", "application/json")
+            .header("content-type", kind)
             .header("x-slack-request-timestamp", timestamp.to_string())
             .header("x-slack-signature", signature)
             .body(body)

@@ -20,6 +20,7 @@ pub struct Slack {
     calls: Arc<Mutex<Vec<(String, Value)>>>,
     posted: Arc<AtomicU64>,
     channels: Arc<Mutex<BTreeMap<String, String>>>,
+    refusals: Arc<Mutex<BTreeMap<String, String>>>,
     observer: Option<Arc<Observer>>,
 }
 
@@ -53,6 +54,15 @@ impl Slack {
         calls.iter().filter(|(name, _)| name == method).map(|(_, body)| body.clone()).collect()
     }
 
+    /// Answers all calls of `method` with this error, until told otherwise.
+    pub fn refuse(&self, method: &str, error: Option<&str>) {
+        let mut refusals = self.refusals.lock().expect("ok");
+        match error {
+            Some(error) => refusals.insert(method.to_owned(), error.to_owned()),
+            None => refusals.remove(method),
+        };
+    }
+
     pub fn posted(&self) -> u64 {
         self.posted.load(Ordering::SeqCst)
     }
@@ -80,6 +90,9 @@ async fn answer(
         observer(&method, &args);
     } else {
         slack.calls.lock().expect("ok").push((method.clone(), args.clone()));
+    }
+    if let Some(error) = slack.refusals.lock().expect("ok").get(&method) {
+        return Json(json!({"ok": false, "error": error}));
     }
     let channel = args["channel"].as_str().unwrap_or_default().to_owned();
     Json(match method.as_str() {
