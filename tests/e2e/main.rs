@@ -1,5 +1,6 @@
 //! Whole stories, each through a real node process.
 
+mod emulate;
 mod isolation;
 mod models;
 mod platform;
