@@ -1,6 +1,7 @@
 //! Whole stories, each through a real node process.
 
 mod emulate;
+mod fixtures;
 mod isolation;
 mod models;
 mod platform;
