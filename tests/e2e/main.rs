@@ -6,6 +6,7 @@ mod isolation;
 mod models;
 mod platform;
 mod quickstart;
+mod referee;
 mod reload;
 
 use std::path::PathBuf;
