@@ -1,5 +1,6 @@
 //! Whole stories, each through a real node process.
 
+mod disk;
 mod emulate;
 mod fixtures;
 mod isolation;
