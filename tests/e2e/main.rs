@@ -9,6 +9,7 @@ mod platform;
 mod quickstart;
 mod referee;
 mod reload;
+mod retry;
 
 use std::path::PathBuf;
 
