@@ -164,7 +164,9 @@ async fn a_task_lands_on_its_own_tenants_subject_only() {
         sent.id = MessageId::derive(&sent.tenant, &sent.platform, &sent.instance, "hello");
         let trace = rig.send(&sent).await;
         let (stored, task) = rig.tasks(name, 1).await.remove(0);
-        assert_eq!(stored.subject.to_string(), format!("aof.task.{name}.same-name"));
+        let parts = (stored.subject.stream(), stored.subject.tenant().as_str());
+        assert_eq!(parts, (Stream::Tasks, name));
+        assert_eq!(stored.subject.rest(), "same-name");
         assert_eq!((task.id, task.run), {
             let id = TaskId::derive(sent.id, &task.flow);
             (id, RunId::derive(id))

@@ -1,3 +1,5 @@
+//! Ids seen before, while segments are written, after rollbacks and crashes, to the window's end.
+
 use super::*;
 
 const STREAM: Stream = Stream::Tasks;
