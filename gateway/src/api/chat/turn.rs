@@ -1,11 +1,14 @@
 //! One message from its publication to its end: live chunks as they come, the journal for the truth.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 use aof_shared::event::{Event, EventType};
-use aof_shared::ids::RunId;
+use aof_shared::ids::{ActionId, RunId, TenantId};
 use aof_shared::message::{AnswerChunk, Message, RunStatus};
 use aof_shared::queue::Listener;
+use aof_shared::store::Store;
 use aof_shared::subject::LiveSubject;
 
 use super::ChatAnswer;
@@ -14,6 +17,11 @@ use crate::app::App;
 use crate::ingress::{Accepted, Hop, publish_message};
 use crate::outcome::Watch;
 use crate::problem::Problem;
+
+/// Longest wait for the approver to store what the journal says is held.
+const STORED_WAIT: Duration = Duration::from_secs(2);
+/// Pause between looks at the store.
+const STORED_POLL: Duration = Duration::from_millis(10);
 
 /// What happened to a message.
 #[derive(Debug, Clone)]
@@ -31,6 +39,8 @@ pub(super) enum Update {
 /// A message that is on its way.
 pub(super) struct Turn {
     accepted: Accepted,
+    tenant: TenantId,
+    store: Arc<dyn Store>,
     live: Option<Box<dyn Listener>>,
     watch: Watch,
     run: Option<RunId>,
@@ -52,6 +62,8 @@ impl Turn {
         app.count(message.platform.as_str(), outcome(&accepted));
         let mut turn = Self {
             accepted,
+            tenant: message.tenant.clone(),
+            store: Arc::clone(&ports.store),
             live: Some(live),
             watch,
             run: None,
@@ -75,6 +87,11 @@ impl Turn {
     /// The next thing that happened; `None` after the end, and when the node stops.
     pub(super) async fn next(&mut self) -> Option<Update> {
         loop {
+            if let Some(Update::Held(ChatAnswer { approval_id: Some(id), .. })) = self.ready.front()
+            {
+                let id = ActionId(*id);
+                stored(&*self.store, &self.tenant, id).await;
+            }
             if let Some(update) = self.ready.pop_front() {
                 return Some(update);
             }
@@ -151,6 +168,19 @@ impl Turn {
         self.push_delta(delta);
         self.ready.push_back(Update::Done(self.answer(&status, text)));
         self.ended = true;
+    }
+}
+
+/// Waits until an approval can be looked at and voted on: the journal may be ahead of the
+/// approver. Its id is told in any case.
+async fn stored(store: &dyn Store, tenant: &TenantId, id: ActionId) {
+    let known = async {
+        while !matches!(store.approval(tenant, id).await, Ok(Some(_))) {
+            tokio::time::sleep(STORED_POLL).await;
+        }
+    };
+    if tokio::time::timeout(STORED_WAIT, known).await.is_err() {
+        tracing::warn!(action.id = %id, "a held action is not stored yet");
     }
 }
 

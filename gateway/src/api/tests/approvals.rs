@@ -25,7 +25,8 @@ async fn hold(gateway: &Gateway) -> ActionId {
     action.id
 }
 
-fn held(message: Message) -> HeldAction {
+/// What an agent would hold for `message`.
+pub(super) fn held(message: Message) -> HeldAction {
     let flow = FlowName::new("ops").expect("a plain name");
     let agent = AgentName::new("shell-a").expect("a plain name");
     let task = TaskId::derive(message.id, &flow);

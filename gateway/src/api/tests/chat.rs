@@ -7,9 +7,10 @@ use aof_shared::queue::{ConsumerSpec, Headers};
 use aof_shared::subject::{LiveSubject, Stream};
 use serde_json::{Value, json};
 
+use super::approvals::held;
 use crate::Options;
 use crate::outcome::terminal_id;
-use crate::testing::{AT, Gateway, read};
+use crate::testing::{AT, Gateway, read, tenant};
 
 const ANSWER: &str = "Hällo, world";
 
@@ -137,6 +138,10 @@ async fn a_held_action_is_told_at_once_and_a_stream_goes_on() {
         let id = EventId::derive(action.0, "held");
         let event = Event::new(id, &message.tenant, EventType::ActionHeld, AT).about(&message);
         journal(gateway, event.with(json!({ "action_id": action }))).await;
+        // The approver comes after the journal, and the answer after both.
+        let stored = held(message.clone());
+        assert_eq!(stored.id, action);
+        assert!(gateway.ports.store.hold(&stored).await.expect("held"));
         (message, action)
     };
     let body = json!({ "text": "rm -r x" });
@@ -144,6 +149,8 @@ async fn a_held_action_is_told_at_once_and_a_stream_goes_on() {
     let ((status, answer), (_, action)) = tokio::join!(ask, hold(&gateway));
     assert_eq!((status, &answer["status"]), (202, &json!("held")), "{answer}");
     assert_eq!(answer["approval_id"], json!(action));
+    let known = gateway.ports.store.approval(&tenant("a"), action).await;
+    assert!(known.expect("the store answers").is_some(), "told before it could be voted on");
     let later = async {
         let (message, _) = hold(&gateway).await;
         finish(&gateway, &message).await;
