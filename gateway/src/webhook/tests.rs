@@ -1,10 +1,12 @@
 //! Webhooks over real HTTP: what is accepted, what is refused, and what it leaves behind.
 
+use aof_shared::dead::DeadLetter;
 use aof_shared::message::{Reply, ReplyContent};
 use aof_shared::queue::ReadRange;
 use aof_shared::subject::Stream;
 use serde_json::{Value, json};
 
+use crate::reply::tests::harness::until;
 use crate::testing::{AT, DEADLINE, Gateway, SECRET, read, sign};
 
 const JSON: &str = "application/json";
@@ -87,11 +89,19 @@ async fn a_mention_without_text_is_answered_once_and_starts_nothing() {
         let answer = gateway.signed("a", JSON, &body).send().await.expect("an answer");
         assert_eq!(read(answer).await, (200, json!({ "ignored": "no text" })));
     }
-    assert!(gateway.inbound().await.is_empty() && gateway.journal().await.is_empty());
-    let read = gateway.ports.queue.read(Stream::Replies, ReadRange::default(), 10, 0).await;
-    let replies = read.expect("REPLIES can be read");
-    assert_eq!(replies.len(), 1, "both deliveries are one notice");
-    let reply: Reply = serde_json::from_slice(&replies[0].payload).expect("a reply");
+    assert!(gateway.inbound().await.is_empty());
+    // The account has no token: what would be said ends among the dead, whole.
+    let dead = until("a notice", || async {
+        let queue = &gateway.ports.queue;
+        let waiting = queue.backlog(Stream::Replies).await.expect("REPLIES can be read");
+        let dead = queue.read(Stream::Dead, ReadRange::default(), 10, 0).await;
+        waiting.is_empty().then(|| dead.expect("DEAD can be read"))
+    })
+    .await;
+    assert_eq!(dead.len(), 1, "both deliveries are one notice");
+    assert_eq!(gateway.journal().await, ["reply.failed"]);
+    let letter = DeadLetter::from_stored(&dead[0]).expect("a dead letter");
+    let reply: Reply = serde_json::from_str(&letter.payload).expect("a reply");
     assert_eq!(reply.to.thread.as_deref(), Some("1531420600.000100"));
     assert!(matches!(&reply.content, ReplyContent::Notice { text } if text.contains("Mention me")));
 }
