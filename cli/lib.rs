@@ -15,6 +15,7 @@ pub mod keys;
 mod log;
 pub mod output;
 mod reload;
+mod run_tool;
 mod sample;
 pub mod serve;
 pub mod status;
@@ -29,6 +30,8 @@ use clap::{Parser, Subcommand};
 pub const EXIT_DONE: u8 = 0;
 /// The answer is no: invalid, refused, differences found.
 pub const EXIT_NO: u8 = 1;
+/// How long threads that block may go on once the command is done.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
 /// Could not: server unreachable, I/O.
 pub const EXIT_COULD_NOT: u8 = 3;
 
@@ -78,15 +81,21 @@ enum Command {
 /// Parses the command line and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(code) = run_tool::asked() {
+        return code;
+    }
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return could_not(&error.into()),
     };
-    match runtime.block_on(run(cli.command)) {
+    let code = match runtime.block_on(run(cli.command)) {
         Ok(code) => code,
         Err(error) => could_not(&error),
-    }
+    };
+    // A thread that hangs in the file system must not keep a node that is done.
+    runtime.shutdown_timeout(LINGER);
+    code
 }
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {

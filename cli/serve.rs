@@ -141,7 +141,7 @@ async fn start(args: &Args, node: &Node, sources: Sources) -> anyhow::Result<Str
         .await?;
     aof_approver::start(node).await?;
     aof_router::start(node).await?;
-    aof_worker::start(node, aof_worker::Options::new(args.data_dir.join("runs"))).await?;
+    aof_worker::start(node, worker_options(args, node)).await?;
     let daemon = node.config.current().daemon.clone();
     let listen = args.listen.clone().unwrap_or_else(|| daemon.listen.clone());
     let running = aof_gateway::start(node, aof_gateway::Options::new(listen)).await?;
@@ -150,6 +150,28 @@ async fn start(args: &Args, node: &Node, sources: Sources) -> anyhow::Result<Str
     }
     node.lifecycle.spawn(sample::run(node.clone()));
     Ok(format!("http://{}", running.local_addr))
+}
+
+/// Tools must not see what the node lives on: its data, with everybody's messages and the
+/// operator's key, and the manifests, which may hold secrets.
+fn worker_options(args: &Args, node: &Node) -> aof_worker::Options {
+    let mut options = aof_worker::Options::new(args.data_dir.join("runs"));
+    if !aof_worker::fence::works() {
+        tracing::warn!(
+            "this system has no Landlock (Linux 5.13): tools can read what the node can, its \
+             data and keys too; list no tool that reads files"
+        );
+        return options;
+    }
+    aof_worker::fence::seal();
+    let daemon = node.config.current().daemon.clone();
+    let named =
+        [&args.config, &args.flows_dir, &args.agents_dir, &daemon.flows_dir, &daemon.agents_dir];
+    let mut hidden = vec![args.data_dir.clone()];
+    hidden.extend(named.into_iter().flatten().cloned());
+    // Also right when the file was replaced by an upgrade while this node runs.
+    options.fence = Some(aof_worker::Fence { launcher: PathBuf::from("/proc/self/exe"), hidden });
+    options
 }
 
 fn announce(url: &str, node: &Node) {

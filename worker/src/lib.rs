@@ -25,6 +25,9 @@ use crate::consume::{Dispatcher, Told};
 use crate::job::Flows;
 use crate::model::Models;
 use crate::tool::Tools;
+use crate::tool::fence::Kubeconfigs;
+
+pub use crate::tool::fence::{self, Bounds, Fence};
 
 /// The role, as errors, health and dead letters name it.
 const ROLE: &str = "worker";
@@ -51,6 +54,8 @@ pub struct Options {
     pub drain_ms: u64,
     /// Longest silence before a task is offered to another worker, in milliseconds.
     pub ack_wait_ms: u64,
+    /// What keeps tools away from the node's own files; `None` runs them unfenced.
+    pub fence: Option<Fence>,
 }
 
 impl Options {
@@ -62,6 +67,7 @@ impl Options {
             runs_dir: runs_dir.into(),
             drain_ms: DEFAULT_DRAIN_MS,
             ack_wait_ms: ACK_WAIT_MS,
+            fence: None,
         }
     }
 }
@@ -73,6 +79,7 @@ struct Worker {
     models: Models,
     tools: Tools,
     flows: Flows,
+    kubeconfigs: Kubeconfigs,
     told: Told,
     /// Cancelled when the drain deadline is over: runs hand their deliveries back.
     abort: CancellationToken,
@@ -119,6 +126,7 @@ async fn start_worker(node: &Node, options: Options, models: Models) -> Result<(
         models,
         tools,
         flows: Flows::default(),
+        kubeconfigs: Kubeconfigs::default(),
         told: Told::default(),
         abort: CancellationToken::new(),
     });

@@ -1,6 +1,7 @@
 //! Tools: programs run from argv with their flow's environment only, and HTTP queries.
 
 pub(crate) mod context;
+pub mod fence;
 pub(crate) mod http;
 pub(crate) mod mask;
 pub(crate) mod process;

@@ -144,6 +144,11 @@ impl Walk<'_> {
     }
 
     fn add(&mut self, path: &Path, metadata: &Metadata) {
+        if !metadata.is_file() {
+            // Opening a pipe or a device may wait for ever.
+            self.scan.failed.push((path.to_owned(), io::Error::other("not a regular file")));
+            return;
+        }
         if self.scan.files.len() >= MAX_FILES {
             let message = format!("more than {MAX_FILES} files");
             self.scan.failed.push((path.to_owned(), io::Error::other(message)));

@@ -16,7 +16,7 @@ use super::finding::{self, At, Finding, Severity};
 use super::link::Linker;
 
 /// Largest manifest file, in bytes.
-const MAX_FILE_BYTES: u64 = 64 << 20;
+const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// Most threads that read files at once.
 const MAX_READERS: usize = 8;

@@ -1,7 +1,7 @@
 //! One tool call: listed? resolved? what does the guard say? Then it runs once, is held,
 //! or comes back as a result that says no.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aof_shared::event::EventType;
 use aof_shared::ids::{ActionId, EventId};
@@ -12,6 +12,7 @@ use crate::agent::{Next, Run};
 use crate::checkpoint::{Call, Outcome, Pending, ToolResult};
 use crate::guard::{self, Policy, Verdict};
 use crate::job::{Interrupted, Job};
+use crate::tool::fence::{self, Bounds, Launch};
 use crate::tool::process::{self, Ended, Program};
 use crate::tool::{self, context, http, resolve};
 
@@ -93,6 +94,7 @@ pub(crate) async fn execute(
         environment: context::environment(context, home),
         directory: context.working_dir.clone().unwrap_or_else(|| home.to_owned()),
         timeout: tool::timeout(setup.tool_config(tool)),
+        launch: launch(job, home),
     };
     let output = process::run(&program, &job.mask).await;
     match output.ended {
@@ -104,6 +106,20 @@ pub(crate) async fn execute(
             (Outcome::Failed, text.trim_end().to_owned())
         }
     }
+}
+
+/// The fence around a tool: it sees its own run, directory and kubeconfig, and nothing of
+/// the node's or of other organisations'.
+fn launch(job: &Job, home: &Path) -> Option<Launch> {
+    let fence = job.worker.options.fence.as_ref()?;
+    let context = &job.setup.flow.context;
+    let snapshot = job.worker.node.config.current();
+    let mut hidden = fence.hidden.clone();
+    hidden.extend(job.worker.kubeconfigs.of_others(&snapshot, &job.task.message.tenant));
+    let mut open = vec![home.to_owned()];
+    open.extend(context.working_dir.clone());
+    open.extend(context.kubeconfig.iter().flat_map(|list| fence::split(list)));
+    Some(Launch { launcher: fence.launcher.clone(), bounds: Bounds { hidden, open } })
 }
 
 /// A built-in query: read-only, so it needs no guard and may simply run again.

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
 use crate::tool::MAX_OUTPUT_BYTES;
+use crate::tool::fence::Launch;
 use crate::tool::mask::Mask;
 
 /// How long the pipes may stay open after the program ended and its group was killed:
@@ -32,6 +33,8 @@ pub(crate) struct Program {
     pub(crate) directory: PathBuf,
     /// How long it may run.
     pub(crate) timeout: Duration,
+    /// What fences it in; `None` runs it as it is.
+    pub(crate) launch: Option<Launch>,
 }
 
 /// How a program ended.
@@ -106,7 +109,15 @@ pub(crate) async fn run(program: &Program, mask: &Mask) -> Output {
 }
 
 fn spawn(program: &Program) -> std::io::Result<Child> {
-    Command::new(&program.path)
+    let mut command = match &program.launch {
+        Some(launch) => {
+            let mut command = Command::new(&launch.launcher);
+            command.args(launch.args()).arg(&program.path);
+            command
+        }
+        None => Command::new(&program.path),
+    };
+    command
         .args(&program.args)
         .env_clear()
         .envs(&program.environment)

@@ -16,6 +16,7 @@ fn script(directory: &Path, script: &str) -> Program {
         environment: BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]),
         directory: directory.to_owned(),
         timeout: Duration::from_secs(20),
+        launch: None,
     }
 }
 
