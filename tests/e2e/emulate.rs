@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use aof_harness::{
-    Api, Emulate, Manifests, Member, Node, Sender, button, mention, reaction, slack_trigger, until,
+    Api, EMULATE, Emulate, Manifests, Member, Node, Sender, button, mention, reaction,
+    slack_trigger, until,
 };
 use serde_json::Value;
 
@@ -24,9 +25,9 @@ struct Stage {
     _data: tempfile::TempDir,
 }
 
-async fn stage(tools: &Path) -> Stage {
+async fn stage(script: &Path) -> Stage {
     let people = ["lead", "manager", "stranger"];
-    let slack = Emulate::start(tools, &people, &["production", "lounge"]).await;
+    let slack = Emulate::start(script, &people, &["production", "lounge"]).await;
     let (bot, stranger) = (slack.member("aof").await, slack.member("stranger").await);
     let (lead, manager) = (slack.member("lead").await, slack.member("manager").await);
     let manifests = Manifests::new("");
@@ -148,8 +149,8 @@ fn button_value<'a>(card: &'a Value, action: &str) -> Option<&'a str> {
 
 #[tokio::test]
 async fn a_mention_is_answered_in_its_thread_and_reactions_of_two_run_what_was_held_once() {
-    let Some(tools) = aof_harness::tools("the main job against `emulate`") else { return };
-    let stage = stage(&tools).await;
+    let Some(script) = aof_harness::tool(EMULATE) else { return };
+    let stage = stage(&script).await;
     let lounge = stage.slack.channel("lounge").await;
     stage.says(&lounge, "uname -s").await;
     stage.count("message.unrouted", 1).await;
@@ -176,8 +177,8 @@ async fn a_mention_is_answered_in_its_thread_and_reactions_of_two_run_what_was_h
 
 #[tokio::test]
 async fn buttons_pressed_by_two_run_it_once() {
-    let Some(tools) = aof_harness::tools("buttons on a card in `emulate`") else { return };
-    let stage = stage(&tools).await;
+    let Some(script) = aof_harness::tool(EMULATE) else { return };
+    let stage = stage(&script).await;
     let scratch = tempfile::tempdir().expect("a folder");
     let (thread, id, card) = stage.held(scratch.path()).await;
     stage.clicks(&stage.stranger, &id, 1).await;

@@ -6,8 +6,8 @@ use aof_harness::{Api, Manifests, Node, SIGNING_SECRET, Slack, slack_trigger};
 use serde_json::Value;
 
 /// What the referee made: each with the headers, the body and its own verdict.
-fn cases(tools: &std::path::Path) -> Vec<Value> {
-    let output = Command::new(aof_harness::tool(tools, "python/bin/python"))
+fn cases(python: &std::path::Path) -> Vec<Value> {
+    let output = Command::new(python)
         .arg(crate::root().join("tests/e2e/referee.py"))
         .arg(SIGNING_SECRET)
         .output()
@@ -20,7 +20,7 @@ fn cases(tools: &std::path::Path) -> Vec<Value> {
 
 #[tokio::test]
 async fn the_node_and_slacks_own_framework_agree_on_every_signature() {
-    let Some(tools) = aof_harness::tools("Slack's SDK as a referee of signatures") else { return };
+    let Some(python) = aof_harness::tool("python/bin/python") else { return };
     let (_slack, address) = Slack::start(&[]).await;
     let manifests = Manifests::new("");
     manifests.agent("echo", "  model: echo:repeat\n");
@@ -29,7 +29,7 @@ async fn the_node_and_slacks_own_framework_agree_on_every_signature() {
     let data = tempfile::tempdir().expect("a folder");
     let node = Node::start(env!("CARGO_BIN_EXE_aofctl"), manifests.dir.path(), data.path());
     let http = reqwest::Client::new();
-    let cases = cases(&tools);
+    let cases = cases(&python);
     let (mut accepted, mut differ) = (0, Vec::new());
     println!("{:<34} {:>4} {:>5}", "request", "Bolt", "node");
     for case in &cases {

@@ -6,13 +6,16 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::{tool, until};
+use crate::until;
 
 /// The token of the app in [`Emulate::start`]'s seed.
 pub const BOT_TOKEN: &str = "xoxb-test";
 
 /// Ports that may turn out to be taken before it has one.
 const MAX_STARTS: u32 = 5;
+
+/// Its program, for [`crate::tool`].
+pub const EMULATE: &str = "node_modules/emulate/dist/index.js";
 
 /// A running stand-in with its workspace; ends with its value.
 pub struct Emulate {
@@ -30,14 +33,13 @@ pub struct Member {
 
 impl Emulate {
     /// Starts it with the app as user `aof`, with `members` and with `channels` that all are in.
-    pub async fn start(tools: &Path, members: &[&str], channels: &[&str]) -> Self {
-        let script = tool(tools, "node_modules/emulate/dist/index.js");
+    pub async fn start(script: &Path, members: &[&str], channels: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let seed = dir.path().join("seed.yaml");
         std::fs::write(&seed, seed_of(members, channels)).expect("a writable folder");
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         for _ in 0..MAX_STARTS {
-            let (addr, child) = launch(&script, &seed);
+            let (addr, child) = launch(script, &seed);
             let mut emulate = Self { addr, http: http.clone(), child, _dir: None };
             if emulate.listens().await {
                 emulate._dir = Some(dir);

@@ -1,30 +1,18 @@
 //! Models that are not ours: a scripted one (aimock) and a real one (SmolLM2 in llama.cpp).
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
+
+use crate::tool;
 
 /// A process that serves models; killed when dropped.
 pub struct ModelServer {
     pub url: String,
     child: Child,
     _dir: Option<tempfile::TempDir>,
-}
-
-/// Where `tests/run` puts third-party software. `None`, said aloud, without `AOF_TOOLS`.
-///
-/// # Panics
-/// When `AOF_TOOLS` is set and `file` is not there.
-pub fn tool(file: &str) -> Option<PathBuf> {
-    let Some(tools) = std::env::var_os("AOF_TOOLS").filter(|tools| !tools.is_empty()) else {
-        eprintln!("left out: needs {file}, which tests/run installs (AOF_TOOLS is not set)");
-        return None;
-    };
-    let path = Path::new(&tools).join(file);
-    assert!(path.exists(), "{} is missing: run tests/run to install it", path.display());
-    Some(path)
 }
 
 impl ModelServer {

@@ -1,21 +1,17 @@
-//! Third-party programs that referee what we do.
+//! Third-party programs that tests work with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Where they are installed; `None`, and a line that says so, when this run goes without.
-pub fn tools(left_out: &str) -> Option<PathBuf> {
-    match std::env::var_os("AOF_TOOLS").filter(|folder| !folder.is_empty()) {
-        Some(folder) => Some(PathBuf::from(folder)),
-        None => {
-            println!("left out: {left_out}; `tests/run` installs what it needs");
-            None
-        }
-    }
-}
-
-/// A file below the tools' folder, which must be there once the folder is named.
-pub fn tool(folder: &std::path::Path, path: &str) -> PathBuf {
-    let file = folder.join(path);
-    assert!(file.exists(), "{} is missing: run `tests/run`", file.display());
-    file
+/// Where `tests/run` puts third-party software. `None`, said aloud, without `AOF_TOOLS`.
+///
+/// # Panics
+/// When `AOF_TOOLS` is set and `file` is not there.
+pub fn tool(file: &str) -> Option<PathBuf> {
+    let Some(tools) = std::env::var_os("AOF_TOOLS").filter(|tools| !tools.is_empty()) else {
+        eprintln!("left out: needs {file}, which tests/run installs (AOF_TOOLS is not set)");
+        return None;
+    };
+    let path = Path::new(&tools).join(file);
+    assert!(path.exists(), "{} is missing: run tests/run to install it", path.display());
+    Some(path)
 }

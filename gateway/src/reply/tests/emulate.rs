@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aof_harness::{BOT_TOKEN, Emulate};
+use aof_harness::{BOT_TOKEN, EMULATE, Emulate};
 
 use aof_shared::action::ApprovalStatus;
 use aof_shared::ids::PlatformName;
@@ -13,8 +13,8 @@ use super::harness::{Bench, answer, until};
 
 #[tokio::test]
 async fn posts_threads_cards_and_channels_work_on_emulate() {
-    let Some(tools) = aof_harness::tools("egress against `emulate`") else { return };
-    let emulate = Emulate::start(&tools, &[], &["production"]).await;
+    let Some(script) = aof_harness::tool(EMULATE) else { return };
+    let emulate = Emulate::start(&script, &[], &["production"]).await;
     assert_eq!(BOT_TOKEN, "xoxb-test", "the bench's own");
     let dir = tempfile::tempdir().expect("a directory");
     let bench =
