@@ -227,7 +227,12 @@ fn find_key(
     from_env: Option<String>,
     data_dir: &Path,
 ) -> anyhow::Result<(Option<Secret>, KeySource)> {
-    if let Some(key) = from_env.filter(|key| !key.trim().is_empty()) {
+    if let Some(key) = from_env {
+        // Meant as somebody's key: falling back to the operator's would act as someone else.
+        anyhow::ensure!(
+            !key.trim().is_empty(),
+            "AOF_API_KEY is set but empty: put a key in it, or unset it"
+        );
         return Ok((Some(Secret::new(key.trim())), KeySource::Environment));
     }
     let path = data_dir.join(ADMIN_KEY_FILE);
@@ -307,8 +312,11 @@ mod tests {
         let path = dir.path().join(ADMIN_KEY_FILE);
         std::fs::write(&path, "operator\n").expect("a written key");
         check(None, Some("operator"), KeySource::File(path.clone()));
-        check(Some(" "), Some("operator"), KeySource::File(path));
         check(Some("mine\n"), Some("mine"), KeySource::Environment);
+        for empty in ["", " "] {
+            let error = find_key(Some(empty.to_owned()), dir.path()).expect_err("no key");
+            assert!(error.to_string().contains("AOF_API_KEY is set but empty"), "{error}");
+        }
     }
 
     #[test]
