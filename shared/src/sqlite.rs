@@ -5,6 +5,7 @@
 
 mod lock;
 mod migrate;
+mod modes;
 mod readers;
 mod writer;
 
@@ -136,10 +137,11 @@ impl Opened {
     /// Locks `dir`, opens `<dir>/aof.db` and brings its schema up to date.
     pub(crate) fn open(dir: &Path) -> Result<Self, OpenError> {
         let directory = |source| OpenError::Directory { dir: dir.to_owned(), source };
-        std::fs::create_dir_all(dir).map_err(directory)?;
+        modes::make_dir(dir).map_err(directory)?;
         let lock = lock::DirLock::take(dir)?;
         let path = dir.join("aof.db");
         let database = |source| OpenError::Database { path: path.clone(), source };
+        modes::close_files(&path).map_err(directory)?;
         let mut conn = Connection::open(&path).map_err(database)?;
         prepare_writer(&conn).map_err(database)?;
         migrate::run(&mut conn, &path)?;
