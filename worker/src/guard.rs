@@ -41,6 +41,8 @@ mod policy;
 mod program;
 mod wrapper;
 
+pub(crate) use command::base_name;
+pub(crate) use judge::in_trusted_directory;
 pub use judge::judge;
 pub use parse::{ParseError, parse_command};
 pub use policy::Policy;

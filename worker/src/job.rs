@@ -60,8 +60,12 @@ impl Setup {
 
     /// A tool's settings: the flow's, else the agent's.
     pub(crate) fn tool_config(&self, tool: &str) -> Option<&ToolConfig> {
-        let of_flow = self.flow_agent.as_ref().and_then(|a| a.tool_config.get(tool));
-        of_flow.or_else(|| self.agent.tool_config.get(tool))
+        let named = |name: &str| {
+            let of_flow = self.flow_agent.as_ref().and_then(|a| a.tool_config.get(name));
+            of_flow.or_else(|| self.agent.tool_config.get(name))
+        };
+        // A tool may be typed as a path: `/bin/ls` is `ls`.
+        named(tool).or_else(|| named(crate::guard::base_name(tool)))
     }
 
     /// What a held action is bound to: the flow with its agents.

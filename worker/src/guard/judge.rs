@@ -153,6 +153,11 @@ fn hold(policy: &Policy, chain: &str, rule: String) -> Verdict {
     ))
 }
 
+/// Whether `written` names a program by a path in the system's own directories.
+pub(crate) fn in_trusted_directory(written: &str) -> bool {
+    written.rsplit_once('/').is_some_and(|(directory, _)| TRUSTED_DIRECTORIES.contains(&directory))
+}
+
 /// Whether the agent may run this program, and this part of it.
 fn listed(argv: &[String], command: &Command<'_>, policy: &Policy) -> Result<(), String> {
     let written = argv.first().map_or("", String::as_str);
@@ -165,8 +170,8 @@ fn listed(argv: &[String], command: &Command<'_>, policy: &Policy) -> Result<(),
             "`{program}` is no program's name: it has characters that are not plain ASCII"
         ));
     }
-    if let Some((directory, _)) = written.rsplit_once('/')
-        && !TRUSTED_DIRECTORIES.contains(&directory)
+    if written.contains('/')
+        && !in_trusted_directory(written)
         && !policy.tools.iter().any(|t| t == written)
     {
         return Err(format!(

@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::guard::{base_name, in_trusted_directory};
+
 /// Why a program does not run. `Display` is for the person or model that asked.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ResolveError {
@@ -14,6 +16,12 @@ pub(crate) enum ResolveError {
         /// What there is.
         tools: Vec<String>,
     },
+    /// A listed program's name, in a directory that anybody may have written to.
+    #[error("`{0}` is not in a trusted directory; name the program alone: `{name}`", name = base_name(.0))]
+    Untrusted(String),
+    /// It may look like a listed one and be another.
+    #[error("`{0}` is no program's name: it has characters that are not plain ASCII")]
+    NotAscii(String),
     /// The path depends on the directory.
     #[error("`{0}` is a relative path; only names and absolute paths run")]
     Relative(String),
@@ -34,13 +42,26 @@ fn listed(tools: &[String]) -> String {
     format!("; it has {}", tools.join(", "))
 }
 
-/// Whether the agent lists it: as it was typed.
+/// Whether the agent lists it: as it was typed, or its name when it was typed as a path in
+/// the system's directories. The guard reads it likewise. What is no program (a query) has
+/// no path.
 ///
 /// # Errors
-/// [`ResolveError::NotListed`].
+/// [`ResolveError::NotListed`], [`ResolveError::Untrusted`] or [`ResolveError::NotAscii`].
 pub(crate) fn check_listed(program: &str, tools: &[String]) -> Result<(), ResolveError> {
     if tools.iter().any(|tool| tool == program) {
         return Ok(());
+    }
+    if !program.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(ResolveError::NotAscii(program.to_owned()));
+    }
+    let name = base_name(program);
+    let is_program = name != program && !super::http::NAMES.contains(&name);
+    if is_program && tools.iter().any(|tool| tool == name) {
+        if in_trusted_directory(program) {
+            return Ok(());
+        }
+        return Err(ResolveError::Untrusted(program.to_owned()));
     }
     Err(ResolveError::NotListed { program: program.to_owned(), tools: tools.to_vec() })
 }
@@ -97,10 +118,21 @@ mod tests {
 
     #[test]
     fn only_listed_tools_run() {
-        let tools = ["kubectl".to_owned()];
-        assert_eq!(check_listed("kubectl", &tools), Ok(()));
-        for other in ["helm", "/usr/bin/kubectl", "kubect", ""] {
-            assert!(check_listed(other, &tools).is_err(), "{other}");
+        let tools = ["kubectl".to_owned(), super::super::http::NAMES[0].to_owned()];
+        let check = |program: &str, expected: &str| {
+            let told = check_listed(program, &tools).err().map(|e| e.to_string());
+            let told = told.unwrap_or_else(|| "runs".to_owned());
+            assert!(told.contains(expected), "{program}: {told}");
+        };
+        check("kubectl", "runs");
+        check("/usr/bin/kubectl", "runs");
+        check("/tmp/kubectl", "not in a trusted directory; name the program alone: `kubectl`");
+        check("/usr/bin/../../tmp/kubectl", "not in a trusted directory");
+        check("./kubectl", "not in a trusted directory");
+        check("kub\u{435}ctl", "not plain ASCII");
+        check(&format!("/usr/bin/{}", tools[1]), "not one of this agent's tools");
+        for other in ["helm", "/usr/bin/helm", "kubect", "/usr/bin/"] {
+            check(other, "not one of this agent's tools");
         }
     }
 }
