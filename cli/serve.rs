@@ -169,6 +169,8 @@ fn worker_options(args: &Args, node: &Node) -> aof_worker::Options {
         [&args.config, &args.flows_dir, &args.agents_dir, &daemon.flows_dir, &daemon.agents_dir];
     let mut hidden = vec![args.data_dir.clone()];
     hidden.extend(named.into_iter().flatten().cloned());
+    // A tool runs elsewhere, where a relative path means something else.
+    let hidden = hidden.iter().filter_map(|path| std::path::absolute(path).ok()).collect();
     // Also right when the file was replaced by an upgrade while this node runs.
     options.fence = Some(aof_worker::Fence { launcher: PathBuf::from("/proc/self/exe"), hidden });
     options

@@ -2,6 +2,7 @@
 
 mod disk;
 mod emulate;
+mod fence;
 mod fixtures;
 mod isolation;
 mod models;

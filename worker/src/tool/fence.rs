@@ -165,10 +165,22 @@ pub fn become_tool(bounds: &Bounds, program: &Path, args: &[String]) -> std::io:
     if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
         return error.into();
     }
+    drop_sight();
     if let Err(error) = restrict(bounds) {
         return std::io::Error::other(error);
     }
     std::process::Command::new(program).args(args).exec()
+}
+
+/// Takes from root what lets it look into other processes past Landlock: on newer kernels
+/// `CAP_PERFMON` alone reads any process's environment (seen on 6.18). Others have none of it.
+#[cfg(target_os = "linux")]
+fn drop_sight() {
+    use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+    for sight in [CapabilitySet::PERFMON, CapabilitySet::SYS_ADMIN, CapabilitySet::SYS_PTRACE] {
+        // Refused to those who have no capabilities to drop.
+        let _ = remove_capability_from_bounding_set(sight);
+    }
 }
 
 /// Becomes `program` without a fence: this system has none.
