@@ -113,6 +113,7 @@ async fn create(
     let wanted: NewKey = body::json(&parts.headers, content, app.max_body_bytes).await?;
     let user = user_of(&wanted, &caller)?;
     let scopes = scopes_of(&wanted, &caller)?;
+    no_borrowed_vote(&user, &scopes, &caller)?;
     let (id, text) = draw();
     let mut key = record(&text, id, Some(caller.tenant.clone()), &user);
     key.scopes = scopes;
@@ -134,6 +135,17 @@ fn user_of(wanted: &NewKey, caller: &Caller) -> Result<String, Problem> {
         return Ok(user);
     }
     Err(Problem::invalid_field("/user", "use 1 to 128 bytes without spaces"))
+}
+
+/// Whoever could make an approver's key for others could be a quorum alone: within an
+/// account everyone votes as themselves, and only the node's operator hands out votes.
+fn no_borrowed_vote(user: &str, scopes: &[String], caller: &Caller) -> Result<(), Problem> {
+    let votes = scopes.iter().any(|scope| scope == Scope::Approve.as_str());
+    if votes && caller.key.tenant.is_some() && user != caller.key.user {
+        let detail = "only the operator's key makes keys that vote as somebody else";
+        return Err(Problem::invalid_field("/user", detail));
+    }
+    Ok(())
 }
 
 /// A key passes on at most what it may do itself. Source: K2.
