@@ -43,7 +43,7 @@ pub const EXIT_COULD_NOT: u8 = 3;
     version,
     after_help = "Exit codes: 0 done, 1 the answer is no, 2 wrong usage, 3 could not.\n\n\
                   Start here:\n  aofctl serve --config examples/quickstart/daemon-config.yaml\n  \
-                  aofctl chat 'uptime'"
+                  aofctl chat --channel ops 'uptime'"
 )]
 struct Cli {
     #[command(subcommand)]

@@ -8,6 +8,7 @@ mod isolation;
 mod models;
 mod platform;
 mod quickstart;
+mod readme;
 mod referee;
 mod reload;
 mod retry;
