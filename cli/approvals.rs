@@ -122,7 +122,7 @@ const COLUMNS: [Column; 6] = [
 ];
 
 async fn list(args: List) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     let query = args.status.and_then(|s| clap::ValueEnum::to_possible_value(&s));
     let query = query.map_or_else(String::new, |s| format!("?status={}", s.get_name()));
     let approvals = client.get(&format!("/approvals{query}")).await?;
@@ -131,7 +131,7 @@ async fn list(args: List) -> anyhow::Result<ExitCode> {
 }
 
 async fn show(args: One) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     let approval = client.get(&format!("/approvals/{}", args.id)).await?;
     if args.format.is_json() {
         output::json(&approval);
@@ -175,7 +175,7 @@ fn vote_line(vote: &Value) -> String {
 
 async fn vote(args: Vote, choice: &str) -> anyhow::Result<ExitCode> {
     let Vote { one, reason } = args;
-    let client = Client::new(&one.connect)?;
+    let client = Client::new(&one.connect).await?;
     let mut body = json!({ "vote": choice });
     if let Some(reason) = reason {
         body["reason"] = json!(reason);
@@ -200,7 +200,7 @@ async fn vote(args: Vote, choice: &str) -> anyhow::Result<ExitCode> {
 }
 
 async fn explain(args: One) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     let approval = client.get(&format!("/approvals/{}", args.id)).await?;
     let found = read_case(&client, &approval)?.explain();
     if args.format.is_json() {

@@ -18,7 +18,7 @@ use crate::{EXIT_COULD_NOT, EXIT_DONE, EXIT_NO};
 /// Arguments of `aofctl chat`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    aofctl chat 'uptime'\n  \
+    aofctl chat --channel ops 'uptime'\n  \
     aofctl chat --channel production 'kubectl get pods'\n  \
     aofctl chat --agent k8s-ops --user U015VBH1GTZ 'why is api-0 restarting?'\n  \
     aofctl chat                     (asks for one message a line, until Ctrl-D)\n\n\
@@ -49,7 +49,7 @@ pub struct Args {
 /// # Errors
 /// When the node cannot be reached, or its answer breaks off.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     if !args.text.is_empty() {
         return client::answer(say(&client, &args, &args.text.join(" ")).await);
     }
@@ -100,13 +100,18 @@ async fn say(client: &Client, args: &Args, text: &str) -> anyhow::Result<ExitCod
             "accepted" => message = output::text(&data["message_id"]),
             "delta" => screen.put(&data),
             "step" => step(client, &mut screen, &data),
-            "done" => return Ok(done(&mut screen, &data, &message)),
+            "done" => {
+                let trace = format!("aofctl events trace {message}{}", client.options());
+                return Ok(done(&mut screen, &data, &trace));
+            }
             _ => {}
         }
     }
     screen.end_line();
+    let options = client.options();
     anyhow::bail!(
-        "the answer broke off; the message goes on: follow it with `aofctl events trace {message}`"
+        "the answer broke off; the message goes on: \
+         follow it with `aofctl events trace {message}{options}`"
     )
 }
 
@@ -121,17 +126,14 @@ fn step(client: &Client, screen: &mut Screen, data: &Value) {
     };
     let held = if said.is_empty() { format!("held: waits for approval {approval}") } else { said };
     anstream::eprintln!("{}", paint(WAITS, &held));
-    let account = match client.account.as_str() {
-        "default" => String::new(),
-        other => format!(" --account {other}"),
-    };
-    anstream::eprintln!("  look:    aofctl approvals show {approval}{account}");
-    anstream::eprintln!("  approve: aofctl approvals approve {approval}{account}");
-    anstream::eprintln!("  deny:    aofctl approvals deny {approval}{account}");
+    let options = client.options();
+    anstream::eprintln!("  look:    aofctl approvals show {approval}{options}");
+    anstream::eprintln!("  approve: aofctl approvals approve {approval}{options}");
+    anstream::eprintln!("  deny:    aofctl approvals deny {approval}{options}");
 }
 
-/// Shows the end, and says how it went by exit code.
-fn done(screen: &mut Screen, data: &Value, message: &str) -> ExitCode {
+/// Shows the end, and says how it went by exit code; `trace` tells the story.
+fn done(screen: &mut Screen, data: &Value, trace: &str) -> ExitCode {
     let answer = data["answer"].as_str().or(data["text"].as_str()).unwrap_or_default();
     screen.whole(answer);
     screen.end_line();
@@ -139,11 +141,11 @@ fn done(screen: &mut Screen, data: &Value, message: &str) -> ExitCode {
     match status {
         "success" => ExitCode::from(EXIT_DONE),
         "accepted" | "held" => {
-            anstream::eprintln!("not over yet: follow it with `aofctl events trace {message}`");
+            anstream::eprintln!("not over yet: follow it with `{trace}`");
             ExitCode::from(EXIT_COULD_NOT)
         }
         _ => {
-            anstream::eprintln!("{} (aofctl events trace {message})", output::status(status));
+            anstream::eprintln!("{} ({trace})", output::status(status));
             ExitCode::from(EXIT_NO)
         }
     }

@@ -18,6 +18,8 @@ const CONNECT_MS: u64 = 5_000;
 const ANSWER_MS: u64 = 30_000;
 /// The operator key's file in the data directory.
 pub const ADMIN_KEY_FILE: &str = "admin.key";
+/// Where `serve` listens unless told otherwise.
+pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 /// Where `serve` keeps its data unless told otherwise.
 pub const DEFAULT_DATA_DIR: &str = ".aof";
 
@@ -25,11 +27,11 @@ pub const DEFAULT_DATA_DIR: &str = ".aof";
 #[derive(Debug, Clone, clap::Args)]
 pub struct Connect {
     /// The node to talk to
-    #[arg(long, value_name = "URL", env = "AOF_SERVER", default_value = "http://127.0.0.1:8080")]
+    #[arg(long, value_name = "URL", env = "AOF_SERVER", default_value = DEFAULT_SERVER)]
     pub server: String,
-    /// The account to act in
-    #[arg(long, value_name = "ACCOUNT", env = "AOF_ACCOUNT", default_value = "default")]
-    pub account: TenantId,
+    /// The account to act in [default: the key's, `default` for the operator's]
+    #[arg(long, value_name = "ACCOUNT", env = "AOF_ACCOUNT")]
+    pub account: Option<TenantId>,
 }
 
 /// Where a key came from, for messages.
@@ -129,11 +131,12 @@ pub struct Client {
 
 impl Client {
     /// Finds the key: `AOF_API_KEY`, else the operator key's file in `AOF_DATA_DIR` or
-    /// `./.aof`.
+    /// `./.aof`; and the account, if none is named: the key's.
     ///
     /// # Errors
-    /// When the key file is there but cannot be read, or TLS cannot be set up.
-    pub fn new(connect: &Connect) -> anyhow::Result<Self> {
+    /// When the key file is there but cannot be read, `AOF_API_KEY` is empty, or TLS cannot
+    /// be set up.
+    pub async fn new(connect: &Connect) -> anyhow::Result<Self> {
         let (key, key_source) = find_key(std::env::var("AOF_API_KEY").ok(), &data_dir())?;
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_millis(CONNECT_MS))
@@ -141,7 +144,33 @@ impl Client {
             .build()?;
         let server = connect.server.trim_end_matches('/').to_owned();
         let server = if server.contains("://") { server } else { format!("http://{server}") };
-        Ok(Self { http, server, account: connect.account.clone(), key, key_source })
+        let account = connect.account.clone().unwrap_or_default();
+        let mut client = Self { http, server, account, key, key_source };
+        if connect.account.is_none() && client.key_source == KeySource::Environment {
+            client.account = client.own_account().await;
+        }
+        Ok(client)
+    }
+
+    /// The account that the key is bound to. When the node does not say, the command itself
+    /// meets what is wrong and tells of it.
+    async fn own_account(&self) -> TenantId {
+        let who = self.json(self.request(Method::GET, "/whoami")).await.unwrap_or_default();
+        who["tenant"].as_str().and_then(|name| name.parse().ok()).unwrap_or_default()
+    }
+
+    /// The options that lead another `aofctl` to the same account of the same node; empty,
+    /// or with a space in front.
+    #[must_use]
+    pub fn options(&self) -> String {
+        let mut options = String::new();
+        if self.account != TenantId::default() {
+            options.push_str(&format!(" --account {}", self.account));
+        }
+        if self.server != DEFAULT_SERVER && std::env::var_os("AOF_SERVER").is_none() {
+            options.push_str(&format!(" --server {}", self.server));
+        }
+        options
     }
 
     /// A request below `/accounts/<account>`.

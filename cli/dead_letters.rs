@@ -79,7 +79,7 @@ const COLUMNS: [Column; 6] = [
 ];
 
 async fn list(args: List) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     let letters = all(&client).await?;
     output::list(args.format, &letters, "dead_letters", &COLUMNS, "no dead letters");
     Ok(ExitCode::from(EXIT_DONE))
@@ -100,7 +100,7 @@ async fn all(client: &Client) -> anyhow::Result<Value> {
 }
 
 async fn show(args: One) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     let letter = client.get(&format!("/dead-letters/{}", args.seq)).await?;
     if args.format.is_json() {
         output::json(&letter);
@@ -124,7 +124,7 @@ async fn show(args: One) -> anyhow::Result<ExitCode> {
 }
 
 async fn retry(args: One) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     let answer = client.post(&format!("/dead-letters/{}/retry", args.seq), &json!({})).await?;
     if args.format.is_json() {
         output::json(&answer);
@@ -137,7 +137,7 @@ async fn retry(args: One) -> anyhow::Result<ExitCode> {
 }
 
 async fn abandon(args: One) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     client.json(client.of_account(Method::DELETE, &format!("/dead-letters/{}", args.seq))).await?;
     if args.format.is_json() {
         output::json(&json!({ "abandoned": args.seq }));

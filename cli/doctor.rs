@@ -71,7 +71,7 @@ impl Check {
 /// # Errors
 /// When the key file cannot be read.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     let mut checks = vec![transport(&client), key(&client), files(&data_dir())];
     let reached = match client.send(client.request(Method::GET, "/livez")).await {
         Ok(response) => {

@@ -95,7 +95,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn tail(args: Tail) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     let selection = Selection { types: args.types, tail: args.n, ..Selection::default() };
     if args.no_follow {
         journal::history(&client, &selection, |event| print(args.format, &event)).await?;
@@ -109,7 +109,7 @@ async fn tail(args: Tail) -> anyhow::Result<ExitCode> {
 }
 
 async fn follow(args: Follow) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     let cursor = Cursor::open(&client, &args.consumer)?;
     let after = Some(cursor.read()?);
     let selection = Selection { types: args.types, after, ..Selection::default() };
@@ -132,7 +132,7 @@ async fn until_interrupted(
 }
 
 async fn show_trace(args: Trace) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     let events = story(&client, &args.id).await?;
     if events.is_empty() {
         anstream::eprintln!("no event of account {} names {}", client.account, args.id);

@@ -109,7 +109,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn create(args: Create) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     let mut body = json!({ "user": args.user });
     if !args.scopes.is_empty() {
         body["scopes"] = args.scopes.iter().map(|s| Value::from(s.name())).collect();
@@ -148,7 +148,7 @@ const COLUMNS: [Column; 6] = [
 ];
 
 async fn list(args: List) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     let keys = client.get("/keys").await?;
     output::list(
         args.format,
@@ -161,7 +161,7 @@ async fn list(args: List) -> anyhow::Result<ExitCode> {
 }
 
 async fn revoke(args: Revoke) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     client.json(client.of_account(Method::DELETE, &format!("/keys/{}", args.id))).await?;
     anstream::eprintln!("key {} is refused from now on", args.id);
     Ok(ExitCode::from(EXIT_DONE))

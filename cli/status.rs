@@ -44,7 +44,7 @@ fn tenants(tenants: &Value) -> String {
 }
 
 async fn show(args: Args) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&args.connect)?;
+    let client = Client::new(&args.connect).await?;
     let status = client.json(client.request(Method::GET, "/status")).await?;
     let ready = status["ready"].as_bool().unwrap_or_default();
     let code = ExitCode::from(if ready { EXIT_DONE } else { EXIT_NO });

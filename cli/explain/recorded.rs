@@ -27,8 +27,8 @@ pub(super) struct Recorded {
 
 /// Reads the message that `id` names: by itself, or by its run, event or trace.
 pub(super) async fn read(server: &str, tenant: &TenantId, id: &str) -> anyhow::Result<Recorded> {
-    let connect = Connect { server: server.to_owned(), account: tenant.clone() };
-    let client = Client::new(&connect)?;
+    let connect = Connect { server: server.to_owned(), account: Some(tenant.clone()) };
+    let client = Client::new(&connect).await?;
     let by_message = Selection { of: Some(("message_id", id.to_owned())), ..Selection::default() };
     // Any other id is looked for among all messages.
     let by_any = Selection { types: vec!["message.*".to_owned()], ..Selection::default() };

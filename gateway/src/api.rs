@@ -8,6 +8,7 @@ mod dead_letters;
 mod events;
 mod keys;
 mod status;
+mod whoami;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -23,6 +24,7 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .merge(keys::routes())
         .merge(dead_letters::routes())
         .merge(status::routes())
+        .merge(whoami::routes())
 }
 
 #[cfg(test)]

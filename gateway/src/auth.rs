@@ -125,7 +125,11 @@ impl App {
         Ok(key)
     }
 
-    async fn key(&self, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> {
+    /// The key that the request carries.
+    ///
+    /// # Errors
+    /// 401 without one that counts.
+    pub(crate) async fn key(&self, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> {
         let text = presented(headers).filter(|k| is_shaped(k)).ok_or_else(Problem::bad_key)?;
         let hash = hash(text);
         let key = match self.keys.0.get(&hash) {

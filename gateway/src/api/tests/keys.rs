@@ -31,6 +31,18 @@ async fn a_key_opens_its_own_account_and_every_other_looks_like_none() {
 }
 
 #[tokio::test]
+async fn a_key_says_whose_it_is() {
+    let gateway = Gateway::start().await;
+    let reader = gateway.key("a", "ann", &["read"]).await;
+    let (status, who) = gateway.get(&reader, "/whoami").await;
+    let expected = json!({ "tenant": "a", "user": "ann", "scopes": ["read"] });
+    assert_eq!((status, who), (200, expected));
+    let (status, who) = gateway.get(&gateway.admin, "/whoami").await;
+    assert_eq!((status, &who["tenant"]), (200, &Value::Null), "the operator has no account");
+    assert_eq!(gateway.get("nonsense", "/whoami").await.0, 401);
+}
+
+#[tokio::test]
 async fn a_forged_tenant_header_changes_nothing() {
     let gateway = Gateway::start().await;
     let key = gateway.key("a", "ann", &ALL).await;
