@@ -10,6 +10,7 @@ use aof_shared::message::{Message, PINNED_AGENT};
 use aof_shared::node::Node;
 use aof_shared::queue::{Cause, Consumer, Delivery, Publication, QueueError};
 use aof_shared::telemetry::DeadLetterLabels;
+use aof_shared::throttle::Throttle;
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
@@ -19,7 +20,7 @@ use crate::channel::Naming;
 use crate::emit::{Origin, data};
 use crate::names::{Name, Names};
 use crate::score::Request;
-use crate::table::Table;
+use crate::table::{Miss, Table};
 
 /// Deliveries out at once, for all routers together.
 pub(crate) const MAX_ACK_PENDING: usize = 2_048;
@@ -50,6 +51,9 @@ const MAX_BACKOFF_MS: u64 = 10_000;
 /// Deliveries that failed this often, by time-out, are given up.
 const MAX_FAILURES: u32 = 5;
 
+/// One log line about names that nobody could look up, for each account.
+const SAY_UNRESOLVED_EVERY_MS: u64 = 60_000;
+
 /// What becomes of one delivery.
 enum Step {
     /// Store these, then ack.
@@ -65,12 +69,15 @@ pub(crate) struct Dispatcher {
     names: Names,
     /// Publications and look-ups that failed in a row.
     troubles: AtomicU32,
+    /// What was logged of names that nobody could look up.
+    unresolved: Throttle,
 }
 
 impl Dispatcher {
     pub(crate) fn new(node: &Node, table: Arc<ArcSwap<Table>>) -> Self {
         let names = Names::new(&node.ports);
-        Self { node: node.clone(), table, names, troubles: AtomicU32::new(0) }
+        let unresolved = Throttle::new(SAY_UNRESOLVED_EVERY_MS);
+        Self { node: node.clone(), table, names, troubles: AtomicU32::new(0), unresolved }
     }
 
     /// Runs until the node stops; what is out then is finished by the tasks it was given to.
@@ -222,6 +229,9 @@ impl Dispatcher {
         if hangs && table.is_resolved(&message) && self.names.awaited(&message).await {
             return Step::Later { delay_ms: NAME_DELAY_MS };
         }
+        if hangs {
+            self.say_unresolved(&message);
+        }
         let decision = table.decide(&request);
         let verdict = decision.verdict;
         let data = data(verdict.as_ref().ok(), &decision.candidates, &request, hangs);
@@ -234,11 +244,32 @@ impl Dispatcher {
                 );
                 origin.routed(route, message, data)
             }
-            Err(miss) => origin.missed(miss, &message, data),
+            Err(miss) => {
+                if miss != Miss::Chatter {
+                    tracing::warn!(
+                        tenant.id = %message.tenant, message.id = %message.id,
+                        platform = %message.platform, channel = %message.channel.id,
+                        reason = miss.reason(), unresolved_channel = hangs, "message unrouted"
+                    );
+                }
+                origin.missed(miss, &message, data)
+            }
         };
         match written {
             Ok(publications) => Step::Publish(publications),
             Err(error) => self.dead(from, table.revision(), "unwritable", error.to_string()),
+        }
+    }
+
+    fn say_unresolved(&self, message: &Message) {
+        let Message { tenant, platform, instance, channel, .. } = message;
+        let now_ms = self.node.ports.clock.now_ms();
+        if self.unresolved.allows(&format!("{tenant}/{platform}/{instance}"), now_ms) {
+            tracing::warn!(
+                tenant.id = %tenant, %platform, instance.name = %instance, channel = %channel.id,
+                "a channel's name is not known, so flows that name channels do not match; \
+                 `aofctl status` shows whether names can be looked up"
+            );
         }
     }
 

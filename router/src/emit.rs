@@ -21,6 +21,13 @@ use crate::table::{Miss, Route, is_addressed};
 /// every byte has to be escaped.
 const MAX_DEAD_PAYLOAD_BYTES: usize = 512 * 1_024;
 
+/// `data.reason` when a flow would have matched if the channel's name were known.
+const UNRESOLVED: &str = "unresolved_channel";
+
+/// What people are told then.
+const UNRESOLVED_NOTICE: &str = "I could not look up this channel's name, so I cannot tell which flow is meant. Try again in \
+     a minute; whoever runs this bot sees the cause in `aofctl status`.";
+
 /// The delivery that something is written about.
 pub(crate) struct Origin<'a> {
     stored: &'a Stored,
@@ -69,7 +76,12 @@ impl<'a> Origin<'a> {
                 EventType::MessageUnrouted
             }
         };
-        data["reason"] = miss.reason().into();
+        let unresolved = data["unresolved_channel"] == true;
+        data["reason"] = if unresolved { UNRESOLVED } else { miss.reason() }.into();
+        let text = if unresolved { UNRESOLVED_NOTICE } else { notice(miss) };
+        if kind == EventType::MessageUnrouted {
+            data["detail"] = text.into();
+        }
         let event = self.event(kind, "terminal", message).with(data);
         let mut all = vec![self.journaled(&event)?];
         if kind == EventType::MessageUnrouted && wants_notice(message) {
@@ -78,7 +90,7 @@ impl<'a> Origin<'a> {
                 to: message.address(),
                 message: message.id,
                 run: None,
-                content: ReplyContent::Notice { text: notice(miss).to_owned() },
+                content: ReplyContent::Notice { text: text.to_owned() },
             };
             let subject = Subject::reply(&message.tenant, &message.platform);
             let Message { platform, instance, channel, .. } = message;
@@ -185,6 +197,7 @@ fn wants_notice(message: &Message) -> bool {
     is_addressed(message) && message.kind != aof_shared::message::MessageKind::Alert
 }
 
+/// What people are told of a message that nothing works on; also `data.detail`.
 fn notice(miss: Miss) -> &'static str {
     match miss {
         Miss::NoAgent => {

@@ -22,4 +22,5 @@ mod sqlite;
 pub mod store;
 pub mod subject;
 pub mod telemetry;
+pub mod throttle;
 pub mod trace;

@@ -266,6 +266,9 @@ async fn a_name_that_nobody_resolves_matches_nothing_after_a_bounded_wait() {
     let event = rig.events("default", 1).await.remove(0);
     assert_eq!(event.kind, EventType::MessageUnrouted);
     assert_eq!(event.data["unresolved_channel"], true);
+    assert_eq!(event.data["reason"], "unresolved_channel");
+    let detail = event.data["detail"].as_str().expect("a sentence");
+    assert!(detail.contains("could not look up this channel's name"), "{detail}");
     assert_eq!(event.data["channel_name"], serde_json::Value::Null);
     rig.close().await;
 }
