@@ -1,6 +1,6 @@
 //! What a vote or a decision says: events, cards, the decision task. Builds only; no I/O but `settle`.
 
-use aof_shared::action::{Approval, ApprovalStatus, Decision, HeldAction, Identity};
+use aof_shared::action::{Approval, ApprovalStatus, Choice, Decision, HeldAction, Identity};
 use aof_shared::clock::UnixMs;
 use aof_shared::event::{Event, EventType};
 use aof_shared::ids::{EventId, ReplyId};
@@ -13,6 +13,12 @@ use serde_json::json;
 
 use crate::chain;
 use crate::desk::{Desk, HandleError};
+use crate::quorum::tally;
+
+/// Reasons that a requester is told of one decision.
+const MAX_REASONS: usize = 10;
+/// Longest of them, in characters.
+const MAX_REASON_CHARS: usize = 500;
 
 /// A decision about to be made.
 #[derive(Debug)]
@@ -108,7 +114,9 @@ fn decision_task(
     Ok(with_headers(publication, origin))
 }
 
-fn decided_event(action: &HeldAction, verdict: &Verdict, at_ms: UnixMs) -> Event {
+fn decided_event(approval: &Approval, verdict: &Verdict, at_ms: UnixMs) -> Event {
+    let action = &approval.action;
+    let reasons = reasons(approval, verdict);
     let kind = match verdict.status {
         ApprovalStatus::Approved => EventType::ActionApproved,
         ApprovalStatus::Expired => EventType::ActionExpired,
@@ -125,7 +133,39 @@ fn decided_event(action: &HeldAction, verdict: &Verdict, at_ms: UnixMs) -> Event
         "require": action.quorum.require,
         "by": verdict.by,
         "reason": verdict.reason,
+        "reasons": reasons,
     }))
+}
+
+/// What the requester is told of it: what those who denied it said, or how far it came.
+fn reasons(approval: &Approval, verdict: &Verdict) -> Vec<String> {
+    let mut reasons: Vec<String> = verdict.reason.iter().cloned().collect();
+    let action = &approval.action;
+    match verdict.status {
+        ApprovalStatus::Denied => {
+            let denied = approval
+                .votes
+                .iter()
+                .filter(|v| v.choice == Choice::Deny && verdict.by.contains(&v.voter));
+            let said = denied.filter_map(|v| v.reason.as_deref()).map(one_line);
+            reasons.extend(said.filter(|said| !said.is_empty()).take(MAX_REASONS));
+        }
+        ApprovalStatus::Expired => {
+            let require = action.quorum.require;
+            let tally = tally(&action.quorum, &action.requester, &approval.votes);
+            let agreed = require.saturating_sub(tally.missing());
+            if agreed > 0 {
+                reasons.push(format!("{agreed} of {require} approved before it expired"));
+            }
+        }
+        _ => {}
+    }
+    reasons
+}
+
+fn one_line(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(MAX_REASON_CHARS).collect()
 }
 
 /// Everything that a decision publishes: the task first, people's view last.
@@ -141,9 +181,10 @@ fn consequences(
         outcome: verdict.status,
         digest: action.digest.clone(),
         by: verdict.by.clone(),
+        reasons: reasons(approval, verdict),
         decided_at_ms: at_ms,
     };
-    let decided = decided_event(action, verdict, at_ms);
+    let decided = decided_event(approval, verdict, at_ms);
     let after = Origin { cause: decided.id, ..origin };
     let mut shown = approval.clone();
     shown.status = verdict.status;

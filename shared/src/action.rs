@@ -234,6 +234,9 @@ pub struct Decision {
     pub digest: String,
     /// Who decided; empty when it expired.
     pub by: Vec<Identity>,
+    /// What they said, or what was missing when it expired; for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
     /// When.
     pub decided_at_ms: UnixMs,
 }

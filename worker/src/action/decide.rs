@@ -43,11 +43,16 @@ pub(crate) async fn decide(
     match decision.outcome {
         ApprovalStatus::Approved => {}
         ApprovalStatus::Expired => {
-            let text = format!("Nobody decided about `{shown}` in time. It did not run.");
+            let text = match said(job, decision).as_str() {
+                "" => format!("Nobody decided about `{shown}` in time. It did not run."),
+                said => format!("`{shown}` was not decided in time: {said}. It did not run."),
+            };
             return Ok(end(RunStatus::Expired, "expired", text));
         }
         _ => {
-            let text = format!("`{shown}` was denied{}. It did not run.", by(decision));
+            let said = said(job, decision);
+            let said = if said.is_empty() { said } else { format!(": {said}") };
+            let text = format!("`{shown}` was denied{}{said}. It did not run.", by(decision));
             return Ok(end(RunStatus::Denied, "denied", text));
         }
     }
@@ -85,6 +90,12 @@ fn end(status: RunStatus, reason: &'static str, answer: String) -> Next {
 fn by(decision: &Decision) -> String {
     let names: Vec<_> = decision.by.iter().map(|who| who.user.as_str()).collect();
     if names.is_empty() { String::new() } else { format!(" by {}", names.join(", ")) }
+}
+
+/// What those who decided said, without a full stop at its end.
+fn said(job: &Job, decision: &Decision) -> String {
+    let said = job.mask.apply(decision.reasons.join("; "));
+    said.trim_end_matches('.').to_owned()
 }
 
 /// What differs between what was approved and what would run now; `None`: nothing.

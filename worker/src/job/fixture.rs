@@ -66,6 +66,7 @@ pub(crate) fn decision(task: &Task) -> Decision {
         outcome: ApprovalStatus::Approved,
         digest: String::new(),
         by: Vec::new(),
+        reasons: Vec::new(),
         decided_at_ms: 1,
     }
 }

@@ -83,6 +83,7 @@ impl Scene {
             outcome,
             digest: action.digest.clone(),
             by: vec![by],
+            reasons: vec!["wrong cluster.".to_owned()],
             decided_at_ms: at_ms,
         });
         task
@@ -130,8 +131,8 @@ async fn an_approved_action_runs_once_however_often_its_decision_comes() {
 #[tokio::test]
 async fn a_denied_or_expired_action_never_runs_and_the_requester_hears_it() {
     for (outcome, status, part) in [
-        (ApprovalStatus::Denied, "denied", "denied by U2"),
-        (ApprovalStatus::Expired, "expired", "in time"),
+        (ApprovalStatus::Denied, "denied", "denied by U2: wrong cluster. It did not run."),
+        (ApprovalStatus::Expired, "expired", "in time: wrong cluster. It did not run."),
     ] {
         let scene = Scene::new().await;
         let action = scene.held().await;
@@ -213,6 +214,7 @@ async fn a_decision_without_a_stored_approval_runs_nothing() {
         outcome: ApprovalStatus::Approved,
         digest: action.digest.clone(),
         by: Vec::new(),
+        reasons: Vec::new(),
         decided_at_ms: scene.rig.node.ports.clock.now_ms(),
     });
     scene.send(&decided).await;
