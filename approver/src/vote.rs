@@ -81,6 +81,8 @@ enum Rejection {
     Expired,
     #[error("the same person voted again since")]
     Superseded,
+    #[error("there is no vote of theirs to take back")]
+    NothingToWithdraw,
 }
 
 /// Finds the action of a vote. Reads only: reactions on other messages cost nothing more.
@@ -150,11 +152,25 @@ pub(crate) async fn cast(
         desk.publish(vec![voted]).await?;
         return Ok(Handled::Done);
     }
+    if repeats(&approval, &ballot.vote) {
+        return Ok(Handled::Done); // counted and journaled before
+    }
     match desk.ports.store.record_vote(tenant, ballot.id, &ballot.vote).await? {
         Some(approval) => count(desk, approval, ballot, now_ms).await,
         // Decided in between: look again, and say so.
         None => Ok(Handled::Later(0)),
     }
+}
+
+/// Whether the voter said just this before. A redelivered vote is not one: it has the time
+/// of the recorded one, and its decision may still be missing.
+fn repeats(approval: &Approval, vote: &RecordedVote) -> bool {
+    approval.votes.iter().any(|before| {
+        before.voter == vote.voter
+            && before.choice == vote.choice
+            && before.cast_at_ms != vote.cast_at_ms
+            && (vote.reason.is_none() || before.reason == vote.reason)
+    })
 }
 
 /// Whether a vote counts on an approval as it stands.
@@ -176,6 +192,10 @@ fn admit(approval: &Approval, vote: &RecordedVote, now_ms: UnixMs) -> Result<(),
     let newer = |v: &&RecordedVote| v.voter == vote.voter && v.cast_at_ms > vote.cast_at_ms;
     if approval.votes.iter().any(|v| newer(&v)) {
         return Err(Rejection::Superseded);
+    }
+    let standing = |v: &RecordedVote| v.voter == vote.voter && v.choice != Choice::Withdraw;
+    if vote.choice == Choice::Withdraw && !recorded && !approval.votes.iter().any(standing) {
+        return Err(Rejection::NothingToWithdraw);
     }
     Ok(())
 }
@@ -317,6 +337,9 @@ mod tests {
         check(&[], "slack/a + 1", NOW_MS + TIMEOUT_MS, Err(Rejection::Expired));
         check(&["slack/a 0 5"], "slack/a + 4", NOW_MS, Err(Rejection::Superseded));
         check(&["slack/a + 5"], "slack/a 0 6", NOW_MS, Ok(()));
+        check(&["slack/b + 5"], "slack/a 0 6", NOW_MS, Err(Rejection::NothingToWithdraw));
+        check(&["slack/a 0 5"], "slack/a 0 6", NOW_MS, Err(Rejection::NothingToWithdraw));
+        check(&["slack/a 0 5"], "slack/a 0 5", NOW_MS, Ok(()));
         // Recorded in time, but the crash before its decision outlasted the expiry.
         check(&["slack/a + 5"], "slack/a + 5", NOW_MS + TIMEOUT_MS, Err(Rejection::Expired));
     }
