@@ -161,6 +161,11 @@ async fn hold(
     desk.remember_trace(action.id, trace);
     let store = &desk.ports.store;
     if store.hold(&action).await? {
+        tracing::info!(
+            tenant.id = %action.tenant, flow.name = %action.flow, action.id = %action.id,
+            message.id = %action.message().id, rule = %action.rule,
+            chain = %action.quorum.chain, require = action.quorum.require, "action held"
+        );
         desk.count_approval(action.flow.as_str(), ApprovalStatus::Pending.as_str());
     }
     desk.held.notify_one();

@@ -19,6 +19,9 @@ use crate::agent::memory;
 use crate::agent::stream::send;
 use crate::job::{Interrupted, Job};
 
+/// Longest error of a failed run in its log line, in characters.
+const MAX_LOGGED_CHARS: usize = 500;
+
 /// Why a run that had ended before is told again.
 const TOLD_AGAIN: &str = "redelivered";
 
@@ -142,24 +145,37 @@ pub(crate) fn count(job: &Job, end: &RunEnd, reason: &str) {
         metrics.dead_letters.get_or_create(&labels).inc();
     }
     let action = job.last_command.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    tracing::info!(
-        target: "request",
-        flow = %task.flow,
-        platform = %message.platform,
-        channel = message.channel.name.as_deref().unwrap_or(&message.channel.id),
-        user = %message.user.id,
-        agent = %task.agent,
-        action = action.as_deref().unwrap_or("answer"),
-        latency_ms,
-        tokens_used = end.tokens,
-        status = end.status.as_str(),
-        trace_id = %job.trace.trace_id(),
-        message_id = %message.id,
-        run_id = %task.run,
-        tenant = %message.tenant,
-        revision = %task.revision,
-        "request finished"
-    );
+    macro_rules! line {
+        ($level:ident, $text:literal $(, $more:ident)*) => {
+            tracing::$level!(
+                target: "request",
+                flow = %task.flow,
+                platform = %message.platform,
+                channel = message.channel.name.as_deref().unwrap_or(&message.channel.id),
+                user = %message.user.id,
+                agent = %task.agent,
+                action = action.as_deref().unwrap_or("answer"),
+                latency_ms,
+                tokens_used = end.tokens,
+                status = end.status.as_str(),
+                $($more,)*
+                trace_id = %job.trace.trace_id(),
+                message_id = %message.id,
+                run_id = %task.run,
+                tenant = %message.tenant,
+                revision = %task.revision,
+                $text
+            )
+        };
+    }
+    if end.status == RunStatus::Failed {
+        // The answer of a failed run says what went wrong; masked when it was recorded.
+        let error: String = end.answer.chars().take(MAX_LOGGED_CHARS).collect();
+        let error = error.as_str();
+        line!(warn, "request failed", reason, error);
+    } else {
+        line!(info, "request finished");
+    }
 }
 
 /// Milliseconds of a request are far below 2^53, where floats stop being exact.
