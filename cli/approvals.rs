@@ -80,7 +80,7 @@ enum Status {
 #[derive(Debug, clap::Args)]
 struct One {
     /// The approval's id
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = approval_id)]
     id: ActionId,
     #[command(flatten)]
     format: Format,
@@ -110,6 +110,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Action::Withdraw(args) => vote(args, "withdraw").await,
         Action::Explain(args) => explain(args).await,
     })
+}
+
+fn approval_id(text: &str) -> Result<ActionId, String> {
+    text.parse().map_err(|_| "copy the id from `aofctl approvals list`".to_owned())
 }
 
 const COLUMNS: [Column; 6] = [
@@ -190,11 +194,11 @@ async fn vote(args: Vote, choice: &str) -> anyhow::Result<ExitCode> {
     } else if !one.format.is_json() {
         let summary = read_case(&client, &answer["approval"]).map(|case| case.explain().summary);
         let status = output::text(&answer["approval"]["status"]);
-        output::line(format_args!(
-            "counted; {}: {}",
-            output::status(&status),
-            summary.unwrap_or_default()
-        ));
+        let summary = summary.unwrap_or_default();
+        match summary.strip_prefix(&status) {
+            Some(rest) => output::line(format_args!("counted; {}{rest}", output::status(&status))),
+            None => output::line(format_args!("counted; {}: {summary}", output::status(&status))),
+        }
     }
     Ok(ExitCode::from(if cast { EXIT_COULD_NOT } else { EXIT_DONE }))
 }

@@ -103,15 +103,19 @@ impl Problem {
         let errors = document["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
         let error = |e: &Value| {
             let [pointer, detail] = ["pointer", "detail"].map(|n| e[n].as_str().unwrap_or("?"));
+            if pointer.trim_start_matches('?').is_empty() {
+                return detail.to_owned();
+            }
             format!("{pointer}: {detail}")
         };
+        let detail = field("detail");
         let title = Some(field("title")).filter(|t| !t.is_empty());
         let reason = status.canonical_reason().unwrap_or("an unknown status");
         Self {
             status: status.as_u16(),
             title: title.unwrap_or_else(|| reason.to_owned()),
-            detail: field("detail"),
-            errors: errors.iter().map(error).collect(),
+            errors: errors.iter().map(error).filter(|error| *error != detail).collect(),
+            detail,
         }
     }
 }
@@ -144,6 +148,10 @@ impl Client {
             .build()?;
         let server = connect.server.trim_end_matches('/').to_owned();
         let server = if server.contains("://") { server } else { format!("http://{server}") };
+        anyhow::ensure!(
+            server.starts_with("http://") || server.starts_with("https://"),
+            "`{server}` is no node's address: it starts with http:// or https://"
+        );
         let account = connect.account.clone().unwrap_or_default();
         let mut client = Self { http, server, account, key, key_source };
         if connect.account.is_none() && client.key_source == KeySource::Environment {
@@ -351,11 +359,12 @@ mod tests {
     #[test]
     fn problem_documents_are_told_in_full() {
         let body = r#"{"type":"urn:x","title":"Invalid request","status":400,"detail":"/text: is empty",
-            "errors":[{"pointer":"/text","detail":"is empty"}]}"#;
+            "errors":[{"pointer":"/text","detail":"is empty"},{"pointer":"","detail":"is odd"}]}"#;
         let problem = Problem::read(StatusCode::BAD_REQUEST, body);
         assert_eq!(
             problem.to_string(),
-            "Invalid request (400): /text: is empty\n  /text: is empty"
+            "Invalid request (400): /text: is empty\n  is odd",
+            "each once"
         );
         let bare = Problem::read(StatusCode::BAD_GATEWAY, "<html>");
         assert_eq!(bare.to_string(), "Bad Gateway (502)");

@@ -48,7 +48,7 @@ struct List {
 #[derive(Debug, clap::Args)]
 struct One {
     /// Its number, from `aofctl dead-letters list`
-    #[arg(value_name = "SEQ")]
+    #[arg(value_name = "SEQ", value_parser = number)]
     seq: u64,
     #[command(flatten)]
     format: Format,
@@ -67,6 +67,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Action::Retry(args) => retry(args).await,
         Action::Abandon(args) => abandon(args).await,
     })
+}
+
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "use its number from `aofctl dead-letters list`".to_owned())
 }
 
 const COLUMNS: [Column; 6] = [

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anstyle::Style;
 use anyhow::Context;
+use aof_shared::ids::Revision;
 use serde_json::{Value, json};
 
 use crate::client::{self, Client, Connect};
@@ -110,7 +111,7 @@ async fn tail(args: Tail) -> anyhow::Result<ExitCode> {
 
 async fn follow(args: Follow) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.connect).await?;
-    let cursor = Cursor::open(&client, &args.consumer)?;
+    let cursor = Cursor::open(&client, &args.consumer, &args.types)?;
     let after = Some(cursor.read()?);
     let selection = Selection { types: args.types, after, ..Selection::default() };
     let shown = journal::follow(&client, &selection, |event| {
@@ -206,13 +207,13 @@ fn print(format: Format, event: &Value) {
     output::line(format_args!("{seq:>8} {time} {kind} {}", trace::detail(event)));
 }
 
-/// Where a consumer left off, one file a node, account and name.
+/// Where a consumer left off, one file a node, account, name and choice of types.
 struct Cursor {
     path: PathBuf,
 }
 
 impl Cursor {
-    fn open(client: &Client, name: &str) -> anyhow::Result<Self> {
+    fn open(client: &Client, name: &str, types: &[String]) -> anyhow::Result<Self> {
         let server: String = client
             .server
             .chars()
@@ -220,7 +221,7 @@ impl Cursor {
             .collect();
         let dir = state_dir()?.join(server).join(client.account.as_str());
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        Ok(Self { path: dir.join(format!("{name}.seq")) })
+        Ok(Self { path: dir.join(cursor_file(name, types)) })
     }
 
     fn read(&self) -> anyhow::Result<u64> {
@@ -240,6 +241,17 @@ impl Cursor {
             .and_then(|()| std::fs::rename(&next, &self.path))
             .with_context(|| format!("cannot keep the cursor in {}", self.path.display()))
     }
+}
+
+/// Each choice of types has a place of its own: what one passed over, another still shows.
+fn cursor_file(name: &str, types: &[String]) -> String {
+    if types.is_empty() {
+        return format!("{name}.seq");
+    }
+    let mut types = types.to_vec();
+    types.sort_unstable();
+    types.dedup();
+    format!("{name}.{}.seq", Revision::of(types.join("\n").as_bytes()))
 }
 
 fn state_dir() -> anyhow::Result<PathBuf> {
@@ -271,6 +283,16 @@ mod tests {
         assert_eq!(cursor.read().expect("readable"), 42);
         std::fs::write(&cursor.path, "x").expect("written");
         assert!(cursor.read().expect_err("broken").to_string().contains("billing.seq"));
+    }
+
+    #[test]
+    fn each_choice_of_types_has_its_own_cursor() {
+        let file = |types: &[&str]| {
+            cursor_file("billing", &types.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(file(&[]), "billing.seq");
+        assert_eq!(file(&["run.*", "action.*"]), file(&["action.*", "run.*"]));
+        assert_ne!(file(&["run.*"]), file(&["action.*"]));
     }
 
     #[test]

@@ -117,6 +117,9 @@ async fn explained(args: Args) -> anyhow::Result<ExitCode> {
     let agent = args.agent.clone().or(recorded.agent.clone());
     let (mut message, name) = hypothetical(&args, &recorded);
     let Some(snapshot) = manifests(&args) else { return Ok(ExitCode::from(EXIT_NO)) };
+    if snapshot.flows.is_empty() {
+        anstream::eprintln!("note: no flows were read; name them with --config or --flows-dir");
+    }
     let snapshot = Arc::new(snapshot);
     let table = Table::build(snapshot.clone(), None);
     let naming = match &name {

@@ -10,7 +10,7 @@ use aof_shared::config::Agent;
 use aof_shared::ids::{AgentName, FlowName};
 use aof_shared::manifest::{Env, Severity, Sources, load};
 
-use crate::{EXIT_DONE, EXIT_NO, findings, output};
+use crate::{EXIT_DONE, EXIT_NO, EXIT_USAGE, findings, output};
 
 /// Arguments of `aofctl generate`.
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ struct FlowArgs {
     /// The agent's manifest
     #[arg(long, value_name = "FILE")]
     from_agent: PathBuf,
-    /// Where to write the flow
+    /// Where to write the flow; `-` for standard output
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     /// Which agent, when the manifest has several
@@ -78,14 +78,19 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         [] => bail!("{} defines no such agent", args.from_agent.display()),
         several => {
             let names: Vec<&str> = several.iter().map(|agent| agent.name.as_str()).collect();
-            bail!(
-                "{} defines several agents: choose one of {} with --agent",
+            anstream::eprintln!(
+                "error: {} defines several agents: choose one of {} with --agent",
                 args.from_agent.display(),
                 names.join(", ")
             );
+            return Ok(ExitCode::from(EXIT_USAGE));
         }
     };
     let text = flow(&args, agent)?;
+    if args.output == Path::new("-") {
+        output::write(text);
+        return Ok(ExitCode::from(EXIT_DONE));
+    }
     if !write(&args, &text)? {
         anstream::eprintln!(
             "error: {} is there already; --force replaces it",
@@ -118,7 +123,9 @@ fn flow(args: &FlowArgs, agent: &Agent) -> anyhow::Result<String> {
     let (name, environment) = name_of(&args.output, &agent.name);
     let name = FlowName::new(name)?;
     let mut text = String::new();
-    let _ = writeln!(text, "# {}", args.output.display());
+    if args.output != Path::new("-") {
+        let _ = writeln!(text, "# {}", args.output.display());
+    }
     text.push_str("apiVersion: aof.dev/v1\nkind: AgentFlow\nmetadata:\n");
     let _ = writeln!(text, "  name: {name}");
     if let Some(environment) = environment {
@@ -132,7 +139,11 @@ fn flow(args: &FlowArgs, agent: &Agent) -> anyhow::Result<String> {
         [] => text.push_str("      # channels: [production]  # only these; now it is all\n"),
         some => drop(writeln!(text, "      channels: [{}]", list(some))),
     }
-    text.push_str("      # credentials come from `spec.platforms` of the DaemonConfig\n\n");
+    if args.platform.eq_ignore_ascii_case("chat") {
+        text.push_str("      # reached with `aofctl chat` and API keys: needs no credentials\n\n");
+    } else {
+        text.push_str("      # credentials come from `spec.platforms` of the DaemonConfig\n\n");
+    }
     let _ = writeln!(text, "  agents:\n    - name: {}\n", agent.name);
     match args.approver.as_slice() {
         [] => text.push_str(
@@ -153,7 +164,7 @@ fn name_of(output: &Path, agent: &AgentName) -> (String, Option<&'static str>) {
     };
     let folder = text(output.parent().and_then(Path::file_name));
     let stem = text(output.file_stem());
-    let stem = if stem.is_empty() { agent.to_string() } else { stem };
+    let stem = if stem.trim_matches('-').is_empty() { agent.to_string() } else { stem };
     let environment = match folder.split('-').next().unwrap_or_default() {
         "prod" | "production" => Some("production"),
         "staging" | "stage" => Some("staging"),
@@ -216,6 +227,30 @@ mod tests {
             assert_eq!(snapshot.flows[0].labels["environment"], "production");
             assert_eq!(snapshot.flows[0].agents[0].name.as_str(), "k8s-ops");
         }
+    }
+
+    #[tokio::test]
+    async fn standard_output_is_no_file_and_chat_needs_no_credentials() {
+        let cli = <Cli as clap::Parser>::parse_from([
+            "aofctl",
+            "flow",
+            "--from-agent",
+            "a.yaml",
+            "--output",
+            "-",
+            "--platform",
+            "chat",
+        ]);
+        let What::Flow(args) = cli.args.what;
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("a.yaml"), AGENT).expect("written");
+        let paths = vec![dir.path().to_owned()];
+        let loaded = load(&Sources { paths, ..Sources::new(Env::new(|_| None)) });
+        let snapshot = loaded.snapshot.expect("it loads");
+        let agent = snapshot.agents.values().next().expect("one agent");
+        let text = flow(&args, agent).expect("a flow");
+        assert!(text.starts_with("apiVersion:") && text.contains("name: k8s-ops"), "{text}");
+        assert!(!text.contains("spec.platforms"), "{text}");
     }
 
     #[tokio::test]

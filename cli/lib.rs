@@ -30,6 +30,8 @@ use clap::{Parser, Subcommand};
 pub const EXIT_DONE: u8 = 0;
 /// The answer is no: invalid, refused, differences found.
 pub const EXIT_NO: u8 = 1;
+/// Wrong usage, as clap has it.
+pub const EXIT_USAGE: u8 = 2;
 /// How long threads that block may go on once the command is done.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
 /// Could not: server unreachable, I/O.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use aof_shared::node::Node;
 use aof_shared::telemetry::IngressLabels;
 use axum::Router;
-use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -83,7 +83,7 @@ pub(crate) fn router(app: &Shared) -> Router {
     let (routes, _) = documented().split_for_parts();
     routes
         .route("/openapi.json", axum::routing::get(openapi::serve))
-        .fallback(|| async { Problem::not_found("resource").into_response() })
+        .fallback(async |uri: Uri| Problem::not_found("resource", uri.path()).into_response())
         .method_not_allowed_fallback(|| async { Problem::wrong_method().into_response() })
         .layer(axum::middleware::map_response(as_problem))
         .with_state(app.clone())

@@ -104,9 +104,9 @@ impl App {
         scope: Scope,
     ) -> Result<Caller, Problem> {
         let key = self.key(headers).await?;
-        let tenant = TenantId::new(account).map_err(|_| Problem::not_found("account"))?;
+        let tenant = TenantId::new(account).map_err(|_| Problem::not_found("account", account))?;
         if key.tenant.as_ref().is_some_and(|own| *own != tenant) {
-            return Err(Problem::not_found("account"));
+            return Err(Problem::not_found("account", account));
         }
         require(&key, scope)?;
         Ok(Caller { key, tenant })
@@ -141,9 +141,11 @@ impl App {
                 key
             }
         };
-        let expired = key.expires_at_ms.is_some_and(|at| at <= self.now_ms());
-        if expired || key.revoked_at_ms.is_some() {
-            return Err(Problem::bad_key());
+        if key.revoked_at_ms.is_some() {
+            return Err(Problem::dead_key("was revoked"));
+        }
+        if key.expires_at_ms.is_some_and(|at| at <= self.now_ms()) {
+            return Err(Problem::dead_key("has expired"));
         }
         Ok(key)
     }

@@ -11,6 +11,9 @@ const RETRY_AFTER_UNAVAILABLE_SECS: u32 = 2;
 /// When to come back after a 429, in seconds: streams end on their own schedule.
 const RETRY_AFTER_BUSY_SECS: u32 = 5;
 
+/// Characters of a name that is repeated in a problem.
+const MAX_NAME_CHARS: usize = 128;
+
 /// One thing that is wrong in the request's body or query.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub(crate) struct FieldError {
@@ -62,7 +65,9 @@ impl Problem {
     /// 400: one field is wrong.
     pub(crate) fn invalid_field(pointer: &str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        let mut problem = Self::invalid(format!("{pointer}: {detail}"));
+        let whole = pointer.trim_start_matches('?').is_empty();
+        let told = if whole { detail.clone() } else { format!("{pointer}: {detail}") };
+        let mut problem = Self::invalid(told);
         problem.errors.push(FieldError { pointer: pointer.to_owned(), detail });
         problem
     }
@@ -79,6 +84,12 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "bad-key", "API key refused", detail)
     }
 
+    /// 401: the key was good once. Only who holds the whole key learns that.
+    pub(crate) fn dead_key(why: &str) -> Self {
+        let detail = format!("this key {why}: ask for a new one");
+        Self::new(StatusCode::UNAUTHORIZED, "bad-key", "API key refused", detail)
+    }
+
     /// 403: the key may not do this.
     pub(crate) fn missing_scope(scope: &str) -> Self {
         let detail = format!("this key lacks the scope `{scope}`");
@@ -91,8 +102,9 @@ impl Problem {
     }
 
     /// 404: not there, or not yours; the two look the same.
-    pub(crate) fn not_found(what: &str) -> Self {
-        let detail = format!("there is no such {what}");
+    pub(crate) fn not_found(what: &str, name: &str) -> Self {
+        let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
+        let detail = format!("there is no {what} `{name}` here");
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 

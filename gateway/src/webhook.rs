@@ -83,12 +83,12 @@ async fn unnamed(
 
 async fn receive(app: &App, platform: &str, name: Option<&str>, request: Request) -> Response {
     let Some(platform) = platform::by_name(platform) else {
-        return Problem::not_found("platform").into_response();
+        return Problem::not_found("platform", platform).into_response();
     };
     let facts = platform.facts();
     let candidates = app.directory.candidates(&app.node.config, facts.name, name);
     if candidates.is_empty() {
-        return Problem::not_found("instance").into_response();
+        return Problem::not_found("instance", name.unwrap_or("default")).into_response();
     }
     match take(app, platform, &candidates, request).await {
         Ok((outcome, response)) => {

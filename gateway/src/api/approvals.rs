@@ -2,7 +2,9 @@
 
 mod ballot;
 
-use aof_shared::action::{Approval, ApprovalStatus, Choice, Identity, RecordedVote, SelfApproval};
+use aof_shared::action::{
+    Approval, ApprovalStatus, Choice, Identity, Quorum, RecordedVote, SelfApproval,
+};
 use aof_shared::ids::{ActionId, PlatformName};
 use aof_shared::store::ApprovalFilter;
 use axum::Json;
@@ -186,7 +188,7 @@ async fn show(
 }
 
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<Approval, Problem> {
-    let missing = || Problem::not_found("approval");
+    let missing = || Problem::not_found("approval", id);
     let id: ActionId = id.parse().map_err(|_| missing())?;
     app.node.ports.store.approval(&caller.tenant, id).await?.ok_or_else(missing)
 }
@@ -256,15 +258,23 @@ async fn vote(
         reason: wanted.reason,
         trace: body::trace(&parts.headers),
     };
+    let quorum = approval.action.quorum;
     let verdict = ballot.cast(&app).await?;
     let approval = find(&app, &caller, &id).await?.into();
     let (status, result, reason) = match verdict {
         Verdict::Counted => (StatusCode::OK, "counted", None),
-        Verdict::Rejected(why) => return Err(Problem::conflict(format!("rejected: {why}"))),
+        Verdict::Rejected(why) => return Err(Problem::conflict(rejected(&why, &caller, &quorum))),
         Verdict::Open => (StatusCode::ACCEPTED, "cast", None),
     };
     let body = VoteBody { result: result.to_owned(), reason, approval };
     Ok((status, Json(body)).into_response())
+}
+
+/// Why a vote does not count, with who cast it and whose would.
+fn rejected(why: &str, caller: &Caller, quorum: &Quorum) -> String {
+    let Quorum { chain, approvers, .. } = quorum;
+    let user = &caller.key.user;
+    format!("rejected: {why}; you vote as `{user}`, chain `{chain}` is {}", approvers.join(", "))
 }
 
 fn voter(caller: &Caller) -> Identity {

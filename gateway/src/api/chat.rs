@@ -158,13 +158,13 @@ fn streams(headers: &HeaderMap) -> bool {
 }
 
 fn known_agent(app: &Shared, caller: &Caller, name: &str) -> Result<AgentName, Problem> {
-    let missing = || Problem::not_found("agent");
-    let name = AgentName::new(name).map_err(|_| missing())?;
+    let missing = || Problem::not_found("agent", name);
+    let known = AgentName::new(name).map_err(|_| missing())?;
     let snapshot = app.node.config.current();
-    if !agents::reachable(&snapshot, &caller.tenant).contains_key(&name) {
+    if !agents::reachable(&snapshot, &caller.tenant).contains_key(&known) {
         return Err(missing());
     }
-    Ok(name)
+    Ok(known)
 }
 
 fn message_of(wanted: &ChatRequest, caller: &Caller, now_ms: u64) -> Result<Message, Problem> {

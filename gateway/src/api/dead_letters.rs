@@ -134,7 +134,7 @@ async fn show(
 }
 
 async fn find(app: &App, tenant: &TenantId, seq: &str) -> Result<(Stored, DeadLetter), Problem> {
-    let missing = || Problem::not_found("dead letter");
+    let missing = || Problem::not_found("dead letter", seq);
     let seq: u64 = seq.parse().ok().filter(|seq| *seq > 0).ok_or_else(missing)?;
     let tenant = Some(tenant.clone());
     let range = ReadRange { tenant, after_seq: seq - 1, ..ReadRange::default() };

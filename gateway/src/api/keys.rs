@@ -189,5 +189,5 @@ async fn revoke(
     let store = &app.node.ports.store;
     let found = store.revoke_key(Some(&caller.tenant), &id, app.now_ms()).await?;
     app.keys.forget();
-    if found { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found("key")) }
+    if found { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found("key", &id)) }
 }
