@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use aof_shared::config::{Instance, Snapshot};
 use aof_shared::ids::{InstanceName, PlatformName, TenantId};
 use aof_shared::lifecycle::Lifecycle;
-use aof_shared::node::Node;
+use aof_shared::node::{Health, Node};
 use aof_shared::subject::LiveSubject;
 
 use self::directory::Directory;
@@ -70,6 +70,7 @@ pub async fn start(node: &Node) {
         accounts: Accounts::new(node.config.clone()),
         asking: Mutex::default(),
         lifecycle: node.lifecycle.clone(),
+        health: node.health.clone(),
     });
     let listening = Arc::clone(&resolver);
     node.lifecycle.spawn(listen(node.clone(), listening));
@@ -82,6 +83,7 @@ struct Resolver {
     /// Lookups at work: the same channel is asked for once.
     asking: Mutex<HashSet<Request>>,
     lifecycle: Lifecycle,
+    health: Health,
 }
 
 /// Answers requests until told to stop.
@@ -186,8 +188,9 @@ impl Resolver {
         for _ in 0..MAX_LOOKUP_ATTEMPTS {
             let result = self.directory.look_up(instance, &request.channel, request.changed).await;
             match result {
-                Ok(()) => return,
+                Ok(()) => return self.warn(instance, None),
                 Err(error) => {
+                    self.warn(instance, Some(&error));
                     let Some(wait_ms) = wait_after(&error, WARM_PAUSE_MS) else {
                         tracing::warn!(tenant.id = %instance.tenant, instance.name = %instance.name,
                             %error, "a channel's name cannot be looked up");
@@ -210,10 +213,11 @@ impl Resolver {
                 Ok(channels) => {
                     tracing::info!(tenant.id = %instance.tenant, instance.name = %instance.name,
                         channels, "channel names are known");
-                    return;
+                    return self.warn(instance, None);
                 }
                 Err(error) => error,
             };
+            self.warn(instance, Some(&error));
             let Some(wait_ms) = wait_after(&error, pause) else {
                 tracing::error!(tenant.id = %instance.tenant, instance.name = %instance.name,
                     %error, "channel names cannot be read: flows that name channels match only \
@@ -227,6 +231,23 @@ impl Resolver {
                 return;
             }
         }
+    }
+
+    /// Tells operators of a failure, once in the log, and that it is over. Being over a
+    /// limit passes by itself.
+    fn warn(&self, instance: &Instance, error: Option<&SendError>) {
+        if matches!(error, Some(SendError::Limited { .. })) {
+            return;
+        }
+        let Instance { tenant, platform, name, .. } = instance;
+        let part = format!("channel names of {tenant}/{platform}/{name}");
+        let warning = error.map(|error| format!("{error}; flows that name channels may not match"));
+        if warning.is_some() && !self.health.warnings().contains_key(&part) {
+            let warning = warning.as_deref().unwrap_or_default();
+            tracing::warn!(tenant.id = %instance.tenant, instance.name = %instance.name,
+                warning, "channel names cannot be read; it is tried again");
+        }
+        self.health.warn(part, warning);
     }
 
     /// Waits; `false` when told to stop meanwhile.

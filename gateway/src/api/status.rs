@@ -27,6 +27,8 @@ struct StatusBody {
     ready: bool,
     /// The parts, and why one cannot work.
     parts: BTreeMap<String, Option<String>>,
+    /// What to look at although every part works, by what it concerns.
+    warnings: BTreeMap<String, String>,
     /// How durable an accepted message is.
     #[schema(value_type = String)]
     durability: Durability,
@@ -82,6 +84,7 @@ async fn status(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: node.health.ready() && !node.lifecycle.stopping(),
         parts,
+        warnings: node.health.warnings(),
         durability: node.ports.queue.durability(),
         revision: snapshot.revision.to_string(),
         flows: snapshot.flows.len(),

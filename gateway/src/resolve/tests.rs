@@ -100,6 +100,26 @@ async fn names_are_read_at_the_start_page_by_page() {
 }
 
 #[tokio::test]
+async fn a_platform_that_is_away_is_warned_of_by_its_host_until_names_come() {
+    let bench = Bench::new().await;
+    let up = bench.node.config.current();
+    let away =
+        Snapshot { instances: vec![Arc::new(instance("http://127.0.0.1:1"))], ..(*up).clone() };
+    bench.node.config.apply(away);
+    start(&bench.node).await;
+    let part = "channel names of org-a/slack/main";
+    let health = &bench.node.health;
+    let warning = until("a warning", || async { health.warnings().get(part).cloned() }).await;
+    assert!(warning.contains("no connection to 127.0.0.1:1"), "{warning}");
+    assert!(health.ready(), "messages are taken all the same");
+    bench
+        .answer("/conversations.list", json!({"ok": true, "channels": [{"id": "C1", "name": "a"}]}))
+        .await;
+    bench.node.config.apply((*up).clone());
+    until("its end", || async { health.warnings().is_empty().then_some(()) }).await;
+}
+
+#[tokio::test]
 async fn an_app_without_private_channels_still_knows_the_public_ones() {
     let bench = Bench::new().await;
     Mock::given(path("/conversations.list"))

@@ -165,7 +165,7 @@ fn no_token(instance: &Instance) -> SendError {
 
 /// What an error before or while reading the answer's head means.
 fn transport(error: &reqwest::Error) -> SendError {
-    // The URL stays out: a proxy's may hold credentials.
+    let host = host(error);
     if error.is_builder() {
         return SendError::Refused {
             reason: "bad_url",
@@ -174,14 +174,22 @@ fn transport(error: &reqwest::Error) -> SendError {
     }
     if error.is_connect() || error.is_dns() {
         let reason = if error.is_timeout() { "no connection in time" } else { "no connection" };
-        return SendError::Unavailable { reason: reason.to_owned() };
+        return SendError::Unavailable { reason: format!("{reason} to {host}") };
     }
     let reason = if error.is_timeout() {
-        format!("no answer in {CALL_TIMEOUT_MS} ms")
+        format!("no answer from {host} in {CALL_TIMEOUT_MS} ms")
     } else {
-        "the connection was lost before the answer".to_owned()
+        format!("the connection to {host} was lost before the answer")
     };
     SendError::Unknown { reason }
+}
+
+/// Host and port alone: a URL may hold credentials.
+fn host(error: &reqwest::Error) -> String {
+    let host = error
+        .url()
+        .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
+    host.unwrap_or_else(|| "the platform".to_owned())
 }
 
 /// What came back.
