@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aof_shared::node::Node;
 use aof_shared::telemetry::IngressLabels;
+use aof_shared::throttle::Throttle;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Uri};
@@ -20,6 +21,9 @@ use crate::seen::Seen;
 use crate::streams::Streams;
 use crate::{api, health, openapi, webhook};
 
+/// One log line a platform about webhooks that are refused.
+const SAY_UNSIGNED_EVERY_MS: u64 = 60_000;
+
 /// The state of a gateway. Losing it loses nothing: it is caches and open streams.
 pub(crate) struct App {
     /// Ports, configuration, metrics, health, lifecycle.
@@ -34,6 +38,8 @@ pub(crate) struct App {
     pub(crate) directory: Directory,
     /// Signatures accepted lately.
     pub(crate) seen: Seen,
+    /// What was logged of requests that nobody signed.
+    pub(crate) unsigned: Throttle,
     /// Chats that wait for how their message ends.
     pub(crate) outcomes: Outcomes,
     /// Streams open now.
@@ -56,6 +62,7 @@ impl App {
             keys: Keys::default(),
             directory: Directory::default(),
             seen: Seen::default(),
+            unsigned: Throttle::new(SAY_UNSIGNED_EVERY_MS),
             streams: Streams::default(),
             gauges: Gauges::default(),
         })

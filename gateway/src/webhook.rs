@@ -97,8 +97,23 @@ async fn receive(app: &App, platform: &str, name: Option<&str>, request: Request
         }
         Err(problem) => {
             app.count(facts.name, outcome_of(problem.status()));
+            if problem.status() == StatusCode::UNAUTHORIZED {
+                say_unsigned(app, facts.name, name);
+            }
             problem.into_response()
         }
+    }
+}
+
+/// Nothing of the request is logged but the instance that its address names, which exists.
+fn say_unsigned(app: &App, platform: &str, instance: Option<&str>) {
+    if app.unsigned.allows(platform, app.now_ms()) {
+        tracing::warn!(
+            platform,
+            instance.name = instance.unwrap_or("any"),
+            "webhook refused (401): not signed with the instance's signing_secret, or stale, or \
+             a replay; agentflow_ingress_total counts them"
+        );
     }
 }
 
