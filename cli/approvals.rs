@@ -195,9 +195,14 @@ async fn vote(args: Vote, choice: &str) -> anyhow::Result<ExitCode> {
         let summary = read_case(&client, &answer["approval"]).map(|case| case.explain().summary);
         let status = output::text(&answer["approval"]["status"]);
         let summary = summary.unwrap_or_default();
+        let result = output::text(&answer["result"]);
         match summary.strip_prefix(&status) {
-            Some(rest) => output::line(format_args!("counted; {}{rest}", output::status(&status))),
-            None => output::line(format_args!("counted; {}: {summary}", output::status(&status))),
+            Some(rest) => {
+                output::line(format_args!("{result}; {}{rest}", output::status(&status)));
+            }
+            None => {
+                output::line(format_args!("{result}; {}: {summary}", output::status(&status)));
+            }
         }
     }
     Ok(ExitCode::from(if cast { EXIT_COULD_NOT } else { EXIT_DONE }))

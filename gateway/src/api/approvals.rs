@@ -206,7 +206,7 @@ struct VoteRequest {
 /// What became of a vote.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct VoteBody {
-    /// `counted`, `rejected`, or `cast` when the approver has not answered yet.
+    /// `counted`, `already counted` for the same vote again, or `cast` when the approver has not answered yet.
     result: String,
     /// Why it was rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -250,6 +250,21 @@ async fn vote(
         let detail = format!("it is decided already: {}", approval.status.as_str());
         return Err(Problem::conflict(detail));
     }
+    let before = approval.votes.iter().find(|v| v.voter == voter(&caller));
+    match before.map(|v| v.choice) {
+        None | Some(Choice::Withdraw) if choice == Choice::Withdraw => {
+            return Err(Problem::conflict("you have no vote on it that could be taken back"));
+        }
+        Some(cast) if cast == choice && says_nothing_new(before, &wanted) => {
+            let body = VoteBody {
+                result: "already counted".to_owned(),
+                reason: None,
+                approval: approval.into(),
+            };
+            return Ok(Json(body).into_response());
+        }
+        _ => {}
+    }
     let ballot = Ballot {
         tenant: caller.tenant.clone(),
         action: approval.action.id,
@@ -275,6 +290,11 @@ fn rejected(why: &str, caller: &Caller, quorum: &Quorum) -> String {
     let Quorum { chain, approvers, .. } = quorum;
     let user = &caller.key.user;
     format!("rejected: {why}; you vote as `{user}`, chain `{chain}` is {}", approvers.join(", "))
+}
+
+/// Whether the reason is the one that was given before, or none.
+fn says_nothing_new(before: Option<&RecordedVote>, wanted: &VoteRequest) -> bool {
+    wanted.reason.is_none() || before.is_some_and(|vote| vote.reason == wanted.reason)
 }
 
 fn voter(caller: &Caller) -> Identity {

@@ -1,7 +1,7 @@
 //! Approvals: shown to their own account, and votes whose answer is true.
 
 use aof_shared::action::{
-    ActionMessage, Command, HeldAction, Identity, Quorum, SelfApproval, Vote,
+    ActionMessage, Choice, Command, HeldAction, Identity, Quorum, RecordedVote, SelfApproval, Vote,
 };
 use aof_shared::event::{Event, EventType};
 use aof_shared::ids::{ActionId, AgentName, EventId, FlowName, Revision, RunId, TaskId};
@@ -146,6 +146,24 @@ async fn a_votes_answer_says_whether_it_counted() {
         tokio::join!(gateway.post(&key, &path, &body), approver(&gateway, false));
     assert_eq!(status, 409);
     assert!(answer["detail"].as_str().is_some_and(|d| d.contains("not listed")), "{answer}");
+}
+
+#[tokio::test]
+async fn a_vote_again_or_taken_back_without_one_is_answered_at_once() {
+    let gateway = Gateway::start().await;
+    let id = hold(&gateway).await;
+    let key = gateway.key("a", "ann", &["approve"]).await;
+    let path = format!("/accounts/a/approvals/{id}/votes");
+    let (status, answer) = gateway.post(&key, &path, &json!({ "vote": "withdraw" })).await;
+    assert_eq!(status, 409);
+    assert!(answer["detail"].as_str().is_some_and(|d| d.contains("no vote")), "{answer}");
+    let voter = Identity { platform: "api".parse().expect("a name"), user: "ann".to_owned() };
+    let vote = RecordedVote { voter, choice: Choice::Approve, reason: None, cast_at_ms: AT };
+    gateway.ports.store.record_vote(&tenant("a"), id, &vote).await.expect("recorded");
+    let (status, answer) = gateway.post(&key, &path, &json!({ "vote": "approve" })).await;
+    assert_eq!((status, &answer["result"]), (200, &json!("already counted")), "{answer}");
+    let waiting = gateway.ports.queue.backlog(Stream::Actions).await.expect("a backlog");
+    assert!(waiting.is_empty(), "{waiting:?}");
 }
 
 #[tokio::test]
