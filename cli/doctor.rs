@@ -226,7 +226,20 @@ async fn node(client: &Client) -> Vec<Check> {
             return vec![Check::of("node", Outcome::Skipped, error.to_string(), next)];
         }
     };
-    vec![durability(&status), flows(&status), queues(&status)]
+    let mut checks = vec![durability(&status), flows(&status), queues(&status)];
+    checks.extend(warnings(&status));
+    checks
+}
+
+/// What the node itself says should be looked at.
+fn warnings(status: &Value) -> Vec<Check> {
+    let warnings = status["warnings"].as_object().into_iter().flatten();
+    let next = "see the node's log; `aofctl validate` checks manifests before they are saved";
+    let check = |(part, why): (&String, &Value)| {
+        let detail = format!("{part}: {}", output::text(why));
+        Check::of("warning", Outcome::Warning, detail, next)
+    };
+    warnings.map(check).collect()
 }
 
 fn durability(status: &Value) -> Check {
@@ -307,6 +320,16 @@ mod tests {
             assert_eq!(files(dir.path()).outcome, expected, "{dir_mode:o} {key_mode:o}");
         }
         assert_eq!(files(&dir.path().join("none")).outcome, Outcome::Skipped);
+    }
+
+    #[test]
+    fn what_the_node_warns_of_is_a_warning_here() {
+        let status = json!({"warnings": {"configuration": "edit rejected: a.yaml:3: no"}});
+        let found = warnings(&status);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].outcome, Outcome::Warning);
+        assert_eq!(found[0].detail, "configuration: edit rejected: a.yaml:3: no");
+        assert!(warnings(&json!({})).is_empty(), "an older node");
     }
 
     #[test]

@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 const MAX_WAITING: usize = 64;
 /// Findings that one journal entry names.
 const MAX_FINDINGS: usize = 20;
+/// What the node's warning about an edit concerns.
+const PART: &str = "configuration";
 
 /// Watches the manifests until the node stops.
 pub(crate) fn start(node: &Node, sources: Sources) {
@@ -25,6 +27,7 @@ pub(crate) fn start(node: &Node, sources: Sources) {
         let Node { config, lifecycle, .. } = watched.clone();
         let report = move |reload: Reload| {
             log(&reload);
+            watched.health.warn(PART, warning(&reload));
             if tell.try_send(entries(&watched.config.current(), &reload)).is_err() {
                 tracing::warn!("edits come faster than they can be journaled");
             }
@@ -47,6 +50,18 @@ fn log(reload: &Reload) {
             });
         }
     }
+}
+
+/// What operators see until the next good edit.
+fn warning(reload: &Reload) -> Option<String> {
+    let Reload::Rejected { findings } = reload else { return None };
+    let mut errors = findings.iter().filter(|f| f.severity == Severity::Error);
+    let first = errors.next().map(Finding::line).unwrap_or_default();
+    let more = match errors.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more)"),
+    };
+    Some(format!("an edit was rejected, the last good one serves on: {first}{more}"))
 }
 
 /// A journal entry for one tenant.

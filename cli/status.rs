@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::client::{self, Client, Connect};
-use crate::output::{self, BAD, Column, Format, GOOD, paint};
+use crate::output::{self, BAD, Column, Format, GOOD, WAITS, paint};
 use crate::{EXIT_DONE, EXIT_NO};
 
 /// Arguments of `aofctl status`.
@@ -70,6 +70,10 @@ async fn show(args: Args) -> anyhow::Result<ExitCode> {
         ("agents", output::text(&status["agents"])),
         ("instances", output::text(&status["instances"])),
     ]);
+    for (part, warning) in status["warnings"].as_object().into_iter().flatten() {
+        let warning = output::text(warning);
+        output::line(format_args!("{}  {part}: {warning}", paint(WAITS, "warning")));
+    }
     output::line("");
     output::list(args.format, &status, "queues", &QUEUES, "nothing waits");
     Ok(code)

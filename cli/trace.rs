@@ -9,9 +9,27 @@ use crate::output;
 /// Longest description of an event in characters.
 const MAX_DETAIL_CHARS: usize = 96;
 /// Fields that say most, in this order; all others stay in the JSON.
-const TOLD: [&str; 18] = [
-    "flow", "agent", "platform", "user", "voter", "choice", "why", "missing", "outcome", "by",
-    "reason", "role", "detail", "status", "text", "argv", "tool", "command",
+const TOLD: [&str; 20] = [
+    "flow",
+    "agent",
+    "platform",
+    "user",
+    "voter",
+    "choice",
+    "why",
+    "missing",
+    "outcome",
+    "by",
+    "reason",
+    "unresolved_channel",
+    "role",
+    "detail",
+    "status",
+    "text",
+    "argv",
+    "tool",
+    "command",
+    "findings",
 ];
 
 /// One event and what it led to.
@@ -129,6 +147,9 @@ pub fn detail(event: &Value) -> String {
             (Value::Array(who), "by") => {
                 who.iter().map(output::identity).collect::<Vec<_>>().join(",")
             }
+            (Value::Array(findings), "findings") => {
+                findings.first().map(output::text).unwrap_or_default()
+            }
             (value @ Value::Object(_), _) => output::identity(value),
             (value, _) => output::text(value),
         };
@@ -182,6 +203,13 @@ message.accepted                 +0 ms  platform=slack user=me
 │        └─ action.approved     +1.0 s
 └─ run.completed                +1.0 s  status=success";
         assert_eq!(draw(&tree(&story())), expected);
+    }
+
+    #[test]
+    fn a_rejected_edit_names_its_first_finding() {
+        let data = json!({"serving": "r1", "errors": 2, "findings": ["a.yaml:3: error: no", "x"]});
+        let shown = detail(&event(1, "config.rejected", None, data));
+        assert_eq!(shown, "findings=a.yaml:3: error: no");
     }
 
     #[test]
