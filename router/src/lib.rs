@@ -77,7 +77,7 @@ async fn reload(
         let built = tokio::task::spawn_blocking(move || Table::build(snapshot, Some(&earlier)));
         match built.await {
             Ok(built) => {
-                tracing::info!(revision = %built.revision(), "flows in force");
+                tracing::debug!(revision = %built.revision(), "flows in force");
                 table.store(Arc::new(built));
             }
             Err(error) => tracing::error!(%error, "flows could not be compiled; the last stay"),

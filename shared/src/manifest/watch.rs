@@ -19,7 +19,7 @@ use crate::config::{Config, Flow, Snapshot};
 use crate::ids::{FlowName, Revision, TenantId};
 use crate::lifecycle::Lifecycle;
 
-use super::finding::{Finding, Severity};
+use super::finding::Finding;
 use super::load::{Loaded, Loader, Sources};
 
 /// How long the files must be quiet before they are read: an editor's save or the swap of
@@ -136,7 +136,6 @@ impl<F: Fn(Reload)> Reporter<F> {
             let mut findings = loaded.findings;
             findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
             if self.rejected.as_ref() != Some(&findings) {
-                log_rejected(&findings);
                 self.rejected = Some(findings.clone());
                 (self.report)(Reload::Rejected { findings });
             }
@@ -152,17 +151,8 @@ impl<F: Fn(Reload)> Reporter<F> {
         if revision != previous {
             self.config.apply(snapshot);
         }
-        let (from, to, flows) = (&previous, &revision, changed.len());
-        tracing::info!(%from, %to, flows, "configuration applied");
         let findings = loaded.findings;
         (self.report)(Reload::Applied { revision, previous, changed, findings });
-    }
-}
-
-fn log_rejected(findings: &[Finding]) {
-    for finding in findings.iter().filter(|f| f.severity == Severity::Error) {
-        let (file, line) = (finding.file.display(), finding.line);
-        tracing::error!(%file, line, "configuration rejected: {}", finding.message);
     }
 }
 
