@@ -93,7 +93,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Err(error) => {
             anstream::eprintln!("error: {error:#}");
+            // What was started ends before its backend does.
             node.lifecycle.stop();
+            let _ = tokio::time::timeout(DRAIN_DEADLINE, node.lifecycle.drained()).await;
             ExitCode::from(EXIT_COULD_NOT)
         }
     };
