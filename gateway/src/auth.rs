@@ -96,7 +96,7 @@ impl App {
     ///
     /// # Errors
     /// 401 without a valid key; 404 for an account that is not the key's, as if it were
-    /// not there; 403 without the scope.
+    /// not there, and for one that nobody has named; 403 without the scope.
     pub(crate) async fn authorize(
         &self,
         headers: &HeaderMap,
@@ -109,7 +109,23 @@ impl App {
             return Err(Problem::not_found("account", account));
         }
         require(&key, scope)?;
+        if key.tenant.is_none() && !self.is_known(&tenant).await? {
+            return Err(Problem::not_found("account"));
+        }
         Ok(Caller { key, tenant })
+    }
+
+    /// Whether a manifest or a key names the account; the default one is always there.
+    /// Otherwise the operator's typing mistake would make an account.
+    async fn is_known(&self, tenant: &TenantId) -> Result<bool, Problem> {
+        let snapshot = self.node.config.current();
+        if *tenant == TenantId::default_tenant()
+            || snapshot.flows.iter().any(|flow| flow.tenant == *tenant)
+            || snapshot.instances.iter().any(|instance| instance.tenant == *tenant)
+        {
+            return Ok(true);
+        }
+        Ok(!self.node.ports.store.keys(Some(tenant)).await?.is_empty())
     }
 
     /// The caller, if they are the operator.

@@ -44,6 +44,22 @@ async fn a_key_says_whose_it_is() {
 }
 
 #[tokio::test]
+async fn a_typing_mistake_of_the_operator_makes_no_account() {
+    let gateway = Gateway::start().await;
+    let admin = gateway.admin.clone();
+    let path = "/accounts/typo-org/keys";
+    let made = gateway.post(&admin, path, &json!({ "user": "x", "scopes": ["chat"] })).await;
+    assert_eq!(made.0, 404, "{}", made.1);
+    let said = gateway.post(&admin, "/accounts/typo-org/chat", &json!({ "text": "hi" })).await;
+    assert_eq!(said.0, 404, "{}", said.1);
+    for known in ["a", "b", "default"] {
+        let (status, body) = gateway.get(&admin, &format!("/accounts/{known}/keys")).await;
+        assert_eq!(status, 200, "{known}: {body}");
+    }
+    assert!(gateway.inbound().await.is_empty());
+}
+
+#[tokio::test]
 async fn a_forged_tenant_header_changes_nothing() {
     let gateway = Gateway::start().await;
     let key = gateway.key("a", "ann", &ALL).await;
