@@ -101,6 +101,7 @@ fn as_sse(item: &Item) -> sse::Event {
         Item::Resync { first_seq } => sse::Event::default()
             .event("resync")
             .data(json!({ "first_seq": first_seq }).to_string()),
+        Item::Broken => sse::Event::default().event("broken").data("{}"),
         Item::Done { seq } => sse::Event::default().id(seq.to_string()).event("done").data("{}"),
     }
 }
@@ -115,9 +116,11 @@ fn json_lines(cursor: Cursor, permit: StreamPermit) -> Response {
             Item::Resync { first_seq } => {
                 format!("{}\n", json!({ "type": "resync", "first_seq": first_seq }))
             }
+            // The body breaks off, so that nobody takes what came for everything.
+            Item::Broken => return Err(std::io::Error::other("the journal cannot be read")),
             Item::Done { .. } => String::new(),
         };
-        Ok::<_, Infallible>(line)
+        Ok(line)
     });
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }

@@ -30,6 +30,8 @@ pub(super) enum Item {
         /// Its sequence number.
         first_seq: u64,
     },
+    /// The journal could not be read to its end: what was shown is not all.
+    Broken,
     /// The story is complete.
     Done {
         /// The last event's sequence number.
@@ -98,7 +100,8 @@ impl Cursor {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "journal cannot be read to its end");
-                    return None;
+                    self.over = true;
+                    return Some(Item::Broken);
                 }
             }
         }
@@ -108,7 +111,15 @@ impl Cursor {
         self.over = !self.filter.follow && page.len() < PAGE;
         for stored in page {
             self.after_seq = stored.seq;
-            let Ok(event) = Event::from_stored(stored) else { continue };
+            let event = match Event::from_stored(stored) {
+                Ok(event) => event,
+                Err(error) => {
+                    let tenant = &self.tenant;
+                    tracing::warn!(tenant.id = %tenant, seq = stored.seq, %error,
+                        "an event of the journal cannot be read and is left out");
+                    continue;
+                }
+            };
             if !self.filter.takes(&event) {
                 continue;
             }
