@@ -110,7 +110,7 @@ impl App {
         }
         require(&key, scope)?;
         if key.tenant.is_none() && !self.is_known(&tenant).await? {
-            return Err(Problem::not_found("account"));
+            return Err(Problem::not_found("account", account));
         }
         Ok(Caller { key, tenant })
     }
