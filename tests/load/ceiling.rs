@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 
 use super::client::Connection;
-use super::{CONNECTIONS, request};
+use super::{connections, request};
 use aof_harness as harness;
 
 /// How long each ceiling is measured.
@@ -35,7 +35,7 @@ async fn bare_http() -> f64 {
     let server = tokio::spawn(async move { axum::serve(listener, app).await });
     let done = Arc::new(AtomicU64::new(0));
     let began = Instant::now();
-    let posters = (0..CONNECTIONS).map(|n| poster(addr, n, began, Arc::clone(&done)));
+    let posters = (0..connections()).map(|n| poster(addr, n, began, Arc::clone(&done)));
     futures_util::future::join_all(posters).await;
     server.abort();
     done.load(Ordering::SeqCst) as f64 / began.elapsed().as_secs_f64()
@@ -47,7 +47,7 @@ async fn poster(addr: SocketAddr, n: u64, began: Instant, done: Arc<AtomicU64>) 
     while began.elapsed() < SPAN {
         assert_eq!(connection.send(&request(at, addr)).await, 200);
         done.fetch_add(1, Ordering::SeqCst);
-        at += CONNECTIONS;
+        at += connections();
     }
 }
 

@@ -22,8 +22,9 @@ use harness::{Manifests, Node, Slack};
 
 /// Messages of one throughput run.
 const MESSAGES: u64 = 60_000;
-/// Connections that post at once.
-const CONNECTIONS: u64 = 64;
+/// Connections that post at once. A commit is shared by whoever waits for it, so what a
+/// node reaches grows with them; `AOF_CONNECTIONS` sets another number.
+const CONNECTIONS: u64 = 256;
 /// Messages of the memory run.
 const MEMORY_MESSAGES: u64 = 200_000;
 /// Longest wait for the last answers.
@@ -35,6 +36,10 @@ struct Answers {
     count: AtomicU64,
     at: Mutex<HashMap<String, Instant>>,
     keep_times: bool,
+}
+
+fn connections() -> u64 {
+    std::env::var("AOF_CONNECTIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(CONNECTIONS)
 }
 
 struct Bench {
@@ -120,10 +125,10 @@ fn request(n: u64, addr: SocketAddr) -> Vec<u8> {
     bytes
 }
 
-/// Posts messages `from..to` over `CONNECTIONS` connections, as fast as they are accepted.
+/// Posts messages `from..to` over all connections, as fast as they are accepted.
 async fn post_all(addr: SocketAddr, from: u64, to: u64) {
     let next = Arc::new(AtomicU64::new(from));
-    let posters: Vec<_> = (0..CONNECTIONS)
+    let posters: Vec<_> = (0..connections())
         .map(|_| {
             let next = Arc::clone(&next);
             async move {
@@ -185,8 +190,9 @@ async fn throughput() -> f64 {
     let answered = began.elapsed();
     let rate = MESSAGES as f64 / answered.as_secs_f64();
     println!(
-        "throughput: {MESSAGES} signed webhooks accepted at {:.0}/s, answered end to end at {rate:.0}/s \
+        "throughput, {} connections: {MESSAGES} signed webhooks accepted at {:.0}/s, answered end to end at {rate:.0}/s \
          (fsync before the 2xx), resident {:.1} MB",
+        connections(),
         MESSAGES as f64 / accepted.as_secs_f64(),
         mega(bench.node.resident_bytes()),
     );
@@ -201,7 +207,7 @@ async fn latency(rate: f64) {
     let total = (rate * seconds) as u64;
     let sent = Arc::new(Mutex::new(HashMap::new()));
     let (began, next) = (Instant::now(), Arc::new(AtomicU64::new(0)));
-    let posters: Vec<_> = (0..CONNECTIONS)
+    let posters: Vec<_> = (0..connections())
         .map(|_| {
             let (next, sent) = (Arc::clone(&next), Arc::clone(&sent));
             async move {
