@@ -24,9 +24,9 @@ const BUSY_TIMEOUT_MS: u64 = 5_000;
 /// Statements kept prepared, per connection.
 const CACHED_STATEMENTS: usize = 160;
 /// Page cache of the writer, in KiB (negative: SQLite's notation for KiB).
-const WRITER_CACHE_KIB: i64 = -16_384;
+const WRITER_CACHE_KIB: i64 = -49_152;
 /// Pages of write-ahead log after which a commit moves them into the database.
-const CHECKPOINT_PAGES: i64 = 4_000; // 16 MiB
+const CHECKPOINT_PAGES: i64 = 8_000; // 31 MiB; more writes less, and stalls commits longer
 
 /// Why the database did not do it.
 #[derive(Debug, Clone, thiserror::Error)]
