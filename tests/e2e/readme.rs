@@ -104,7 +104,7 @@ async fn the_readmes_commands_do_what_it_says() {
     let [serve, harmless, destructive, people, story] = blocks.as_slice() else {
         panic!("{} blocks; this test knows what to expect of five", blocks.len());
     };
-    let old_logs = Path::new("/tmp/aof-quickstart/old-logs");
+    let old_logs = Path::new("/var/tmp/aof-quickstart/old-logs");
     let data = tempfile::tempdir().expect("a folder");
     let data_dir = data.path().to_str().expect("text");
 

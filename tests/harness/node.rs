@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A running node; killed with its data kept when dropped.
 pub struct Node {
@@ -40,7 +40,7 @@ impl Node {
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         let errors = BufReader::new(child.stderr.take().expect("piped"));
         let kept = Arc::clone(&log);
-        std::thread::spawn(move || {
+        let logging = std::thread::spawn(move || {
             for line in errors.lines().map_while(Result::ok) {
                 if std::env::var_os("AOF_TEST_LOG").is_some() {
                     eprintln!("node: {line}");
@@ -52,7 +52,7 @@ impl Node {
         let ready = lines.by_ref().map_while(Result::ok).find(|line| line.contains("ready"));
         let Some(ready) = ready else {
             let status = child.wait().expect("the child ends");
-            std::thread::sleep(Duration::from_millis(50)); // let the log thread drain
+            logging.join().expect("no panic while logging");
             panic!(
                 "the node ended ({status}) before it was ready:\n{}",
                 log.lock().expect("ok").join("\n")
