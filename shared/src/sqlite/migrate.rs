@@ -7,7 +7,10 @@ use rusqlite::Connection;
 use super::OpenError;
 
 /// Version n is what the first n of these make.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/001_initial.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/001_initial.sql"),
+    include_str!("../../migrations/002_appended_records.sql"),
+];
 
 /// Brings the schema up to date, each version in a transaction of its own.
 pub(super) fn run(conn: &mut Connection, path: &Path) -> Result<(), OpenError> {

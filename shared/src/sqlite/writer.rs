@@ -65,16 +65,16 @@ where
 pub(super) struct Writer {
     conn: Connection,
     waiting: mpsc::Receiver<Box<dyn Job>>,
-    hook: Box<dyn BatchHook>,
+    hooks: Vec<Box<dyn BatchHook>>,
 }
 
 impl Writer {
     pub(super) fn new(
         conn: Connection,
         waiting: mpsc::Receiver<Box<dyn Job>>,
-        hook: Box<dyn BatchHook>,
+        hooks: Vec<Box<dyn BatchHook>>,
     ) -> Self {
-        Self { conn, waiting, hook }
+        Self { conn, waiting, hooks }
     }
 
     /// Works until every handle is dropped.
@@ -87,7 +87,7 @@ impl Writer {
             for job in batch.drain(..) {
                 job.done(Ok(()));
             }
-            self.hook.answered();
+            self.hooks.iter_mut().for_each(|hook| hook.answered());
         }
         // Leaves no log behind for the next start to read through.
         if let Err(error) = self.conn.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
@@ -120,7 +120,7 @@ impl Writer {
                 tracing::warn!(%error, "rollback failed");
             }
         }
-        self.hook.ended(result.is_ok());
+        self.hooks.iter_mut().for_each(|hook| hook.ended(result.is_ok()));
         result
     }
 
@@ -129,7 +129,9 @@ impl Writer {
         for job in batch {
             job.run(&self.conn)?;
         }
-        self.hook.before_commit(&self.conn)?;
+        for hook in &mut self.hooks {
+            hook.before_commit(&self.conn)?;
+        }
         self.execute("COMMIT").map_err(|error| match DbError::from(error) {
             // The log may hold the whole transaction although the fsync failed.
             DbError::Unavailable { reason } => DbError::Unconfirmed { reason },

@@ -4,6 +4,7 @@
 mod approvals;
 mod outbox;
 mod records;
+pub(crate) mod rows;
 mod runs;
 
 use async_trait::async_trait;
@@ -19,14 +20,18 @@ use crate::store::{
     RunStart, RunState, SendState, Settlement, Store, StoreError, Turn,
 };
 
+use rows::Rows;
+
 /// The adapter.
 pub(crate) struct EmbeddedStore {
     db: Db,
+    rows: Rows,
 }
 
 impl EmbeddedStore {
-    pub(crate) fn new(db: Db) -> Self {
-        Self { db }
+    /// `rows` is a hook of `db`.
+    pub(crate) fn new(db: Db, rows: Rows) -> Self {
+        Self { db, rows }
     }
 
     async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -69,8 +74,8 @@ fn to_json<T: serde::Serialize>(what: &'static str, value: &T) -> Result<String,
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn begin_run(&self, start: &RunStart) -> Result<RunState, StoreError> {
-        let start = start.clone();
-        self.write(move |conn| runs::begin(conn, &start)).await
+        let (start, rows) = (start.clone(), self.rows.clone());
+        self.write(move |conn| runs::begin(conn, &rows, &start)).await
     }
 
     async fn save_checkpoint(
@@ -79,8 +84,8 @@ impl Store for EmbeddedStore {
         run: RunId,
         checkpoint: &serde_json::Value,
     ) -> Result<(), StoreError> {
-        let (tenant, text) = (tenant.clone(), checkpoint.to_string());
-        self.write(move |conn| runs::save_checkpoint(conn, &tenant, run, &text)).await
+        let (tenant, text, rows) = (tenant.clone(), checkpoint.to_string(), self.rows.clone());
+        self.write(move |conn| runs::save_checkpoint(conn, &rows, (&tenant, run), &text)).await
     }
 
     async fn run(
@@ -88,8 +93,8 @@ impl Store for EmbeddedStore {
         tenant: &TenantId,
         run: RunId,
     ) -> Result<Option<(RunStart, RunState)>, StoreError> {
-        let tenant = tenant.clone();
-        self.read(move |conn| runs::get(conn, &tenant, run)).await
+        let (tenant, rows) = (tenant.clone(), self.rows.clone());
+        self.read(move |conn| runs::get(conn, &rows, &tenant, run)).await
     }
 
     async fn finish_run(
@@ -99,9 +104,12 @@ impl Store for EmbeddedStore {
         end: &RunEnd,
         memory: Option<(&MemoryKey, &[Turn])>,
     ) -> Result<bool, StoreError> {
-        let (tenant, end) = (tenant.clone(), end.clone());
+        let (tenant, end, rows) = (tenant.clone(), end.clone(), self.rows.clone());
         let memory = memory.map(|(key, turns)| (key.clone(), turns.to_vec()));
-        self.write(move |conn| runs::finish(conn, &tenant, run, (&end, memory.as_ref()))).await
+        let with = move |conn: &Connection| {
+            runs::finish(conn, &rows, (&tenant, run), (&end, memory.as_ref()))
+        };
+        self.write(with).await
     }
 
     async fn history(&self, key: &MemoryKey, limit: u32) -> Result<Vec<Turn>, StoreError> {
@@ -215,8 +223,8 @@ impl Store for EmbeddedStore {
         reply: ReplyId,
         at_ms: UnixMs,
     ) -> Result<SendState, StoreError> {
-        let tenant = tenant.clone();
-        self.write(move |conn| outbox::begin_send(conn, &tenant, reply, at_ms)).await
+        let (tenant, rows) = (tenant.clone(), self.rows.clone());
+        self.write(move |conn| outbox::begin_send(conn, &rows, (&tenant, reply), at_ms)).await
     }
 
     async fn finish_send(
@@ -225,18 +233,27 @@ impl Store for EmbeddedStore {
         reply: ReplyId,
         platform_id: Option<&str>,
     ) -> Result<(), StoreError> {
-        let (tenant, id) = (tenant.clone(), platform_id.map(ToOwned::to_owned));
-        self.write(move |conn| outbox::finish_send(conn, &tenant, reply, id.as_deref())).await
+        let (tenant, id, rows) =
+            (tenant.clone(), platform_id.map(ToOwned::to_owned), self.rows.clone());
+        let with = move |conn: &Connection| {
+            outbox::finish_send(conn, &rows, (&tenant, reply), id.as_deref())
+        };
+        self.write(with).await
     }
 
     async fn abort_send(&self, tenant: &TenantId, reply: ReplyId) -> Result<(), StoreError> {
-        let tenant = tenant.clone();
-        self.write(move |conn| outbox::abort_send(conn, &tenant, reply)).await
+        let (tenant, rows) = (tenant.clone(), self.rows.clone());
+        self.write(move |conn| outbox::abort_send(conn, &rows, (&tenant, reply))).await
     }
 
     async fn put_key(&self, key: &ApiKey) -> Result<(), StoreError> {
         let key = key.clone();
         self.write(move |conn| records::put_key(conn, &key)).await
+    }
+
+    async fn put_first_key(&self, key: &ApiKey) -> Result<bool, StoreError> {
+        let key = key.clone();
+        self.write(move |conn| records::put_first_key(conn, &key)).await
     }
 
     async fn key_by_hash(&self, hash: &str) -> Result<Option<ApiKey>, StoreError> {

@@ -13,6 +13,8 @@ use crate::sqlite::DbError;
 use crate::store::{OutboxEntry, SendState};
 use crate::subject::Subject;
 
+use super::rows::{Kind, Rows};
+
 /// Most entries in one answer, whatever was asked for.
 const MAX_ENTRIES: usize = 1_000;
 
@@ -68,48 +70,62 @@ pub(super) fn done(conn: &Connection, seqs: &[u64]) -> Result<(), DbError> {
     Ok(())
 }
 
-pub(super) fn begin_send(
+/// The number of a claim's row.
+fn claim(
     conn: &Connection,
+    rows: &Rows,
     tenant: &TenantId,
     reply: ReplyId,
+) -> Result<Option<(i64, SendState)>, DbError> {
+    let Some(n) = rows.find(conn, Kind::Send, (tenant, reply.0))? else { return Ok(None) };
+    let sql = "SELECT sent, platform_id FROM sends WHERE n = ? AND tenant = ? AND reply = ?";
+    let key = params![n, tenant.as_str(), reply.0.as_bytes().as_slice()];
+    let found = conn.prepare_cached(sql)?.query_row(key, |row| {
+        let sent = row.get::<_, bool>(0)?;
+        Ok((n, if sent { SendState::Sent(row.get(1)?) } else { SendState::Unknown }))
+    });
+    Ok(found.optional()?)
+}
+
+pub(super) fn begin_send(
+    conn: &Connection,
+    rows: &Rows,
+    (tenant, reply): (&TenantId, ReplyId),
     at_ms: UnixMs,
 ) -> Result<SendState, DbError> {
-    let id = reply.0.as_bytes().as_slice();
-    let sql = "SELECT sent, platform_id FROM sends WHERE tenant = ? AND reply = ?";
-    let found = conn.prepare_cached(sql)?.query_row(params![tenant.as_str(), id], |row| {
-        Ok((row.get::<_, bool>(0)?, row.get::<_, Option<String>>(1)?))
-    });
-    match found.optional()? {
-        Some((true, platform_id)) => Ok(SendState::Sent(platform_id)),
-        Some((false, _)) => Ok(SendState::Unknown),
-        None => {
-            let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
-            conn.prepare_cached("INSERT INTO sends VALUES (?, ?, ?, 0, NULL)")?
-                .execute(params![tenant.as_str(), id, at_ms])?;
-            Ok(SendState::Fresh)
-        }
+    if let Some((_, state)) = claim(conn, rows, tenant, reply)? {
+        return Ok(state);
     }
+    let n = rows.add(Kind::Send, (tenant, reply.0), at_ms);
+    let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
+    let id = reply.0.as_bytes().as_slice();
+    conn.prepare_cached("INSERT INTO sends VALUES (?, ?, ?, ?, 0, NULL)")?.execute(params![
+        n,
+        tenant.as_str(),
+        id,
+        at_ms
+    ])?;
+    Ok(SendState::Fresh)
 }
 
 pub(super) fn finish_send(
     conn: &Connection,
-    tenant: &TenantId,
-    reply: ReplyId,
+    rows: &Rows,
+    (tenant, reply): (&TenantId, ReplyId),
     platform_id: Option<&str>,
 ) -> Result<(), DbError> {
-    let sql = "UPDATE sends SET sent = 1, platform_id = ? WHERE tenant = ? AND reply = ?";
-    let id = reply.0.as_bytes().as_slice();
-    conn.prepare_cached(sql)?.execute(params![platform_id, tenant.as_str(), id])?;
+    let Some((n, _)) = claim(conn, rows, tenant, reply)? else { return Ok(()) };
+    let sql = "UPDATE sends SET sent = 1, platform_id = ? WHERE n = ?";
+    conn.prepare_cached(sql)?.execute(params![platform_id, n])?;
     Ok(())
 }
 
 pub(super) fn abort_send(
     conn: &Connection,
-    tenant: &TenantId,
-    reply: ReplyId,
+    rows: &Rows,
+    (tenant, reply): (&TenantId, ReplyId),
 ) -> Result<(), DbError> {
-    let sql = "DELETE FROM sends WHERE tenant = ? AND reply = ? AND sent = 0";
-    let id = reply.0.as_bytes().as_slice();
-    conn.prepare_cached(sql)?.execute(params![tenant.as_str(), id])?;
+    let Some((n, SendState::Unknown)) = claim(conn, rows, tenant, reply)? else { return Ok(()) };
+    conn.prepare_cached("DELETE FROM sends WHERE n = ?")?.execute([n])?;
     Ok(())
 }

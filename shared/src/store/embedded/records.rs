@@ -17,15 +17,35 @@ fn ms(value: UnixMs) -> i64 {
 }
 
 pub(super) fn put_key(conn: &Connection, key: &ApiKey) -> Result<(), DbError> {
+    let record = to_json("API key", key)?;
+    // The same key again is a caller that got no answer.
+    let sql = "SELECT 1 FROM api_keys WHERE id = ? AND hash = ? AND record = ?";
+    if conn.prepare_cached(sql)?.exists(params![key.id, key.hash, record])? {
+        return Ok(());
+    }
     let sql = "INSERT INTO api_keys VALUES (?, ?, ?, ?, ?)";
     conn.prepare_cached(sql)?.execute(params![
         key.id,
         key.hash,
         key.tenant.as_ref().map(TenantId::as_str),
-        to_json("API key", key)?,
+        record,
         key.revoked_at_ms.map(ms),
     ])?;
     Ok(())
+}
+
+/// Writes come one after the other, so nobody comes between the look and the insert.
+pub(super) fn put_first_key(conn: &Connection, key: &ApiKey) -> Result<bool, DbError> {
+    let sql = "SELECT record, revoked_at_ms FROM api_keys WHERE tenant IS NULL";
+    let counts = |other: &ApiKey| {
+        let lives = other.expires_at_ms.is_none_or(|at| at > key.created_at_ms);
+        other.revoked_at_ms.is_none() && lives
+    };
+    if many(conn, sql, [])?.iter().any(counts) {
+        return Ok(false);
+    }
+    put_key(conn, key)?;
+    Ok(true)
 }
 
 fn many(

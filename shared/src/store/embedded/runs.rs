@@ -6,15 +6,24 @@ use crate::ids::{RunId, TenantId};
 use crate::sqlite::DbError;
 use crate::store::{MemoryKey, RunEnd, RunStart, RunState, Turn};
 
+use super::rows::{Kind, Rows};
 use super::{from_json, to_json};
 
-type Row = (String, Option<String>, Option<String>);
+/// Its row's number, how it started, its checkpoint, and how it ended.
+type Row = (i64, String, Option<String>, Option<String>);
 
-fn row(conn: &Connection, tenant: &TenantId, run: RunId) -> Result<Option<Row>, DbError> {
-    let sql = "SELECT start, checkpoint, ended FROM runs WHERE tenant = ? AND run = ?";
+fn row(
+    conn: &Connection,
+    rows: &Rows,
+    tenant: &TenantId,
+    run: RunId,
+) -> Result<Option<Row>, DbError> {
+    let Some(n) = rows.find(conn, Kind::Run, (tenant, run.0))? else { return Ok(None) };
+    let sql = "SELECT start, checkpoint, (SELECT ended FROM run_ends WHERE n = ?1) FROM runs \
+               WHERE n = ?1 AND tenant = ?2 AND run = ?3";
     let mut statement = conn.prepare_cached(sql)?;
-    let key = params![tenant.as_str(), run.0.as_bytes().as_slice()];
-    let found = statement.query_row(key, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    let key = params![n, tenant.as_str(), run.0.as_bytes().as_slice()];
+    let found = statement.query_row(key, |row| Ok((n, row.get(0)?, row.get(1)?, row.get(2)?)));
     Ok(found.optional()?)
 }
 
@@ -26,12 +35,14 @@ fn state(checkpoint: Option<String>, ended: Option<String>) -> Result<RunState, 
     Ok(RunState::Resumed { checkpoint })
 }
 
-pub(super) fn begin(conn: &Connection, start: &RunStart) -> Result<RunState, DbError> {
-    if let Some((_, checkpoint, ended)) = row(conn, &start.tenant, start.run)? {
+pub(super) fn begin(conn: &Connection, rows: &Rows, start: &RunStart) -> Result<RunState, DbError> {
+    if let Some((_, _, checkpoint, ended)) = row(conn, rows, &start.tenant, start.run)? {
         return state(checkpoint, ended);
     }
-    let sql = "INSERT INTO runs (tenant, run, start, at_ms) VALUES (?, ?, ?, ?)";
+    let n = rows.add(Kind::Run, (&start.tenant, start.run.0), start.at_ms);
+    let sql = "INSERT INTO runs (n, tenant, run, start, at_ms) VALUES (?, ?, ?, ?, ?)";
     conn.prepare_cached(sql)?.execute(params![
+        n,
         start.tenant.as_str(),
         start.run.0.as_bytes().as_slice(),
         to_json("run", start)?,
@@ -42,39 +53,39 @@ pub(super) fn begin(conn: &Connection, start: &RunStart) -> Result<RunState, DbE
 
 pub(super) fn save_checkpoint(
     conn: &Connection,
-    tenant: &TenantId,
-    run: RunId,
+    rows: &Rows,
+    (tenant, run): (&TenantId, RunId),
     checkpoint: &str,
 ) -> Result<(), DbError> {
-    let sql = "UPDATE runs SET checkpoint = ? WHERE tenant = ? AND run = ? AND ended IS NULL";
-    let key = run.0.as_bytes().as_slice();
-    conn.prepare_cached(sql)?.execute(params![checkpoint, tenant.as_str(), key])?;
+    let Some((n, _, _, None)) = row(conn, rows, tenant, run)? else { return Ok(()) };
+    let sql = "UPDATE runs SET checkpoint = ? WHERE n = ?";
+    conn.prepare_cached(sql)?.execute(params![checkpoint, n])?;
     Ok(())
 }
 
 pub(super) fn get(
     conn: &Connection,
+    rows: &Rows,
     tenant: &TenantId,
     run: RunId,
 ) -> Result<Option<(RunStart, RunState)>, DbError> {
-    let Some((start, checkpoint, ended)) = row(conn, tenant, run)? else { return Ok(None) };
+    let found = row(conn, rows, tenant, run)?;
+    let Some((_, start, checkpoint, ended)) = found else { return Ok(None) };
     Ok(Some((from_json("run", &start)?, state(checkpoint, ended)?)))
 }
 
 pub(super) fn finish(
     conn: &Connection,
-    tenant: &TenantId,
-    run: RunId,
+    rows: &Rows,
+    (tenant, run): (&TenantId, RunId),
     (end, memory): (&RunEnd, Option<&(MemoryKey, Vec<Turn>)>),
 ) -> Result<bool, DbError> {
-    // The checkpoint has done its work; keeping it would double what a run takes.
-    let sql = "UPDATE runs SET ended = ?, checkpoint = NULL \
-               WHERE tenant = ? AND run = ? AND ended IS NULL";
-    let key = run.0.as_bytes().as_slice();
-    let ended =
-        conn.prepare_cached(sql)?.execute(params![to_json("run", end)?, tenant.as_str(), key])?;
-    if ended == 0 {
-        return Ok(false);
+    let Some((n, _, checkpoint, None)) = row(conn, rows, tenant, run)? else { return Ok(false) };
+    conn.prepare_cached("INSERT INTO run_ends VALUES (?, ?)")?
+        .execute(params![n, to_json("run", end)?])?;
+    if checkpoint.is_some() {
+        // It has done its work; keeping it would double what a run takes.
+        conn.prepare_cached("UPDATE runs SET checkpoint = NULL WHERE n = ?")?.execute([n])?;
     }
     for (key, turn) in memory.iter().flat_map(|(key, turns)| turns.iter().map(move |t| (key, t))) {
         let sql = "INSERT INTO turns (tenant, flow, session, at_ms, turn) VALUES (?, ?, ?, ?, ?)";
