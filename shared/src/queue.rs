@@ -18,9 +18,11 @@
 
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
+mod dispatch;
 pub(crate) mod embedded;
 #[cfg(any(test, feature = "testing"))]
 pub mod faults;
+pub mod jetstream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -253,7 +255,7 @@ impl Delivery {
 
 /// The adapter's side of a [`Delivery`].
 #[async_trait]
-pub trait Settle: Send + Sync {
+pub trait Settle: Send + Sync + std::any::Any {
     /// See [`Delivery::ack`].
     async fn ack(self: Box<Self>) -> Result<(), QueueError>;
     /// See [`Delivery::nak`].
@@ -313,6 +315,36 @@ pub struct ReadRange {
     pub to_ms: Option<UnixMs>,
 }
 
+/// Why a batch was not stored, and the deliveries that would have been acked.
+#[derive(Debug)]
+pub struct Unconcluded {
+    /// As of [`Queue::publish`].
+    pub error: QueueError,
+    /// Those that are still held; the others come again by themselves.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// [`Queue::conclude`] in two steps.
+///
+/// # Errors
+/// [`Unconcluded`].
+pub async fn publish_then_ack<Q: Queue + ?Sized>(
+    queue: &Q,
+    batch: Vec<Publication>,
+    deliveries: Vec<Delivery>,
+) -> Result<(), Unconcluded> {
+    if let Err(error) = queue.publish(batch).await {
+        return Err(Unconcluded { error, deliveries });
+    }
+    let acks = deliveries.into_iter().map(Delivery::ack);
+    for acked in futures_util::future::join_all(acks).await {
+        if let Err(error) = acked {
+            tracing::warn!(%error, "ack failed; the message comes again");
+        }
+    }
+    Ok(())
+}
+
 /// Durable streams.
 #[async_trait]
 pub trait Queue: Send + Sync {
@@ -325,6 +357,21 @@ pub trait Queue: Send + Sync {
     /// # Errors
     /// [`QueueError`], whose variants say whether it may have happened.
     async fn publish(&self, batch: Vec<Publication>) -> Result<Vec<Receipt>, QueueError>;
+
+    /// Stores `batch`, then acks `deliveries`, which led to it; at once where the backend
+    /// can. Returns when the batch is stored: a delivery whose ack failed comes again, and
+    /// whoever takes it publishes the same ids.
+    ///
+    /// # Errors
+    /// [`Unconcluded`] as of [`Queue::publish`], with the deliveries that are still held:
+    /// all of them, in their order, when the batch is too large.
+    async fn conclude(
+        &self,
+        batch: Vec<Publication>,
+        deliveries: Vec<Delivery>,
+    ) -> Result<(), Unconcluded> {
+        publish_then_ack(self, batch, deliveries).await
+    }
 
     /// Opens or creates a durable consumer.
     ///

@@ -1,6 +1,7 @@
 //! What the queue port promises, one test a promise. Every adapter runs them unchanged:
 //! `queue_contract!(fixture)` in its own tests.
 
+mod concluding;
 mod consuming;
 mod history;
 mod publishing;
@@ -15,6 +16,7 @@ use crate::ids::{FlowName, TenantId};
 use crate::queue::{Consumer, ConsumerSpec, Delivery, Live, Publication, Queue, QueueError};
 use crate::subject::{Stream, Subject};
 
+pub use concluding::*;
 pub use consuming::*;
 pub use history::*;
 pub use publishing::*;
@@ -63,6 +65,9 @@ macro_rules! queue_contract {
             a_nak_waits_for_its_delay,
             one_key_is_delivered_one_at_a_time_in_order,
             a_nak_keeps_its_place_in_its_key,
+            what_is_concluded_is_stored_and_acked,
+            a_refused_conclusion_keeps_its_deliveries,
+            a_late_conclusion_stores_its_batch_only,
             critical_overtakes_but_never_within_its_key,
             no_more_than_max_ack_pending_are_out,
             filters_split_a_stream,

@@ -4,9 +4,8 @@
 //! memory, in commit order. A message of a work queue is deleted when acked; a history
 //! stream keeps its messages, and each consumer's progress beside them.
 
+mod conclude;
 mod consumer;
-mod dedupe;
-mod dispatch;
 mod ledger;
 pub(crate) mod live;
 mod open;
@@ -26,10 +25,10 @@ use crate::clock::Clock;
 use crate::ids::TenantId;
 use crate::lifecycle::Lifecycle;
 use crate::queue::{
-    Backlog, Consumer, ConsumerSpec, Durability, Publication, Queue, QueueError, ReadRange,
-    Receipt, Stored,
+    Backlog, Consumer, ConsumerSpec, Delivery, Durability, Publication, Queue, QueueError,
+    ReadRange, Receipt, Stored, Unconcluded, publish_then_ack,
 };
-use crate::sqlite::{Db, DbError, OpenError, Opened};
+use crate::sqlite::{BatchHook, Db, DbError, OpenError, Opened};
 use crate::subject::Stream;
 
 use consumer::{Core, Handle};
@@ -123,19 +122,20 @@ pub(crate) struct EmbeddedQueue {
 }
 
 impl EmbeddedQueue {
-    /// Loads the queue's state and starts the writer.
+    /// Loads the queue's state and starts the writer, which asks `beside` too.
     pub(crate) fn start(
         opened: Opened,
         clock: Arc<dyn Clock>,
         lifecycle: &Lifecycle,
         caps: Caps,
+        beside: Box<dyn BatchHook>,
     ) -> Result<(Self, Db), StartError> {
         let ledger = Ledger::load(opened.conn())?;
         let tails = Stream::ALL.map(|stream| watch::Sender::new(ledger.meta(stream).last_seq));
         let ledger = SharedLedger::new(ledger);
         let woken = Woken::default();
         let hook = LedgerHook { ledger: ledger.clone(), woken: Woken::clone(&woken) };
-        let db = opened.start(Box::new(hook))?;
+        let db = opened.start(vec![Box::new(hook), beside])?;
         let consumers = Stream::ALL.map(|_| RwLock::default());
         let shared =
             Arc::new(Shared { db: db.clone(), clock, ledger, caps, consumers, tails, woken });
@@ -203,9 +203,21 @@ impl Queue for EmbeddedQueue {
         let Some(first) = batch.first() else { return Ok(Vec::new()) };
         let stream = first.subject.stream();
         let (answer, answered) = oneshot::channel();
-        let job = publish::PublishJob::new(Arc::clone(&self.shared), batch, answer);
+        let batch = publish::Batch::new(Arc::clone(&self.shared), batch);
+        let job = publish::PublishJob::new(batch, answer);
         self.shared.db.submit(Box::new(job)).await.map_err(|e| queue_error(e, stream))?;
         answered.await.map_err(|_| queue_error(DbError::closed(), stream))?
+    }
+
+    async fn conclude(
+        &self,
+        batch: Vec<Publication>,
+        deliveries: Vec<Delivery>,
+    ) -> Result<(), Unconcluded> {
+        if conclude::are_leases(&deliveries) {
+            return conclude::conclude(&self.shared, batch, deliveries).await;
+        }
+        publish_then_ack(self, batch, deliveries).await
     }
 
     async fn consumer(&self, spec: ConsumerSpec) -> Result<Arc<dyn Consumer>, QueueError> {

@@ -45,9 +45,13 @@ pub struct Dice {
     rates: FaultRates,
 }
 
-enum Fault {
+/// What goes wrong with one call.
+pub(crate) enum Fault {
+    /// It fails and nothing happened.
     Before,
+    /// It happened and the answer is lost.
     After,
+    /// Nothing.
     None,
 }
 
@@ -63,7 +67,7 @@ impl Dice {
         rng.random_range(0..100_u32) < percent
     }
 
-    fn fault(&self) -> Fault {
+    pub(crate) fn fault(&self) -> Fault {
         if self.happens(self.rates.before) {
             Fault::Before
         } else if self.happens(self.rates.after) {
@@ -73,7 +77,7 @@ impl Dice {
         }
     }
 
-    async fn maybe_late(&self) {
+    pub(crate) async fn maybe_late(&self) {
         if self.happens(self.rates.late) {
             let us = {
                 let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,10 +15,10 @@ use tokio::time::Instant;
 
 use crate::clock::UnixMs;
 use crate::ids::TenantId;
+use crate::queue::dispatch::{Dispatch, Expired, Item, Namer, Taken};
 use crate::queue::{Consumer, ConsumerSpec, Delivery, QueueError, Stored};
 use crate::subject::Stream;
 
-use super::dispatch::{Dispatch, Expired, Item, Taken};
 use super::settle::{Lease, RetryJob};
 use super::{Shared, queue_error, tables};
 
@@ -143,6 +143,12 @@ impl Core {
         self.dispatch().dispatch.begin_settle(seq, token)
     }
 
+    /// A settlement did not happen: the delivery's wait starts again.
+    pub(super) fn hold_on(&self, seq: u64, token: u64) {
+        let deadline_ms = self.now_ms() + self.ack_wait_ms.load(Ordering::Relaxed);
+        self.dispatch().dispatch.hold_on(seq, token, deadline_ms);
+    }
+
     /// `true`: something can be taken that could not before; the caller wakes.
     pub(super) fn settled(&self, seq: u64, token: u64) -> bool {
         self.dispatch().dispatch.settled(seq, token)
@@ -195,13 +201,13 @@ fn pause(next_at_ms: Option<UnixMs>, now_ms: UnixMs, end: Instant) -> Instant {
 /// One opener's handle.
 pub(super) struct Handle {
     core: Arc<Core>,
-    /// `active_tenants` was called.
-    asked: AtomicBool,
+    /// Set once `active_tenants` was called.
+    namer: OnceLock<Namer>,
 }
 
 impl Handle {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        Self { core, asked: AtomicBool::new(false) }
+        Self { core, namer: OnceLock::new() }
     }
 
     fn take(
@@ -215,7 +221,9 @@ impl Handle {
         let mut state = self.core.dispatch();
         let expired = self.core.advance(&mut state, now_ms);
         let taken = match tenant {
-            Some(tenant) => state.dispatch.take_of(tenant, max, deadline_ms),
+            Some(tenant) => {
+                state.dispatch.take_of(tenant, max, deadline_ms, self.namer.get().copied())
+            }
             None => {
                 state.dispatch.keep_ring();
                 state.dispatch.take_any(max, deadline_ms)
@@ -227,16 +235,25 @@ impl Handle {
         (taken, next_at_ms)
     }
 
-    fn name(&self, shared: &Shared, now_ms: UnixMs) -> (Vec<TenantId>, Option<UnixMs>) {
+    fn name(
+        &self,
+        shared: &Shared,
+        now_ms: UnixMs,
+    ) -> Result<(Vec<TenantId>, Option<UnixMs>), QueueError> {
         let mut state = self.core.dispatch();
         let expired = self.core.advance(&mut state, now_ms);
-        if !self.asked.swap(true, Ordering::Relaxed) {
-            state.dispatch.name_everyone();
-        }
-        let (named, next_at_ms) = (state.dispatch.take_active(), state.dispatch.next_at_ms());
+        let namer = match self.namer.get() {
+            Some(namer) => *namer,
+            None => {
+                let namer = state.dispatch.add_namer().ok_or_else(too_many_namers)?;
+                *self.namer.get_or_init(|| namer)
+            }
+        };
+        let named = state.dispatch.take_active(namer, usize::MAX);
+        let next_at_ms = state.dispatch.next_at_ms();
         drop(state);
         self.core.persist(shared, expired);
-        (named, next_at_ms)
+        Ok((named, next_at_ms))
     }
 
     /// Makes deliveries of what was taken; reads the payloads that are not in memory.
@@ -298,6 +315,21 @@ impl Handle {
     }
 }
 
+fn too_many_namers() -> QueueError {
+    QueueError::Unavailable {
+        reason: "too many handles ask which tenants are active; run fewer workers".to_owned(),
+        source: None,
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(namer) = self.namer.take() {
+            self.core.dispatch().dispatch.remove_namer(namer);
+        }
+    }
+}
+
 #[async_trait]
 impl Consumer for Handle {
     async fn pull(
@@ -336,7 +368,7 @@ impl Consumer for Handle {
             tokio::pin!(changed);
             changed.as_mut().enable();
             let now_ms = shared.clock.now_ms();
-            let (named, next_at_ms) = self.name(&shared, now_ms);
+            let (named, next_at_ms) = self.name(&shared, now_ms)?;
             if !named.is_empty() {
                 return Ok(named);
             }

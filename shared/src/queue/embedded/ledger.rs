@@ -9,13 +9,20 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use crate::clock::UnixMs;
-use crate::sqlite::{BatchHook, DbError};
+use crate::sqlite::ids::{self, Ids};
+use crate::sqlite::{BatchHook, DbError, signed, unsigned};
 use crate::subject::Stream;
 
 use super::consumer::Core;
-use super::dedupe::Dedupe;
 use super::progress::Progress;
-use super::tables::{column, index, signed, unsigned};
+use super::tables::{column, index};
+
+/// How long a dedupe id is remembered at least. Source: the port's promise.
+pub(super) const WINDOW_MS: u64 = 2 * 60 * 60 * 1_000;
+/// Fewest dedupe ids in a segment; a hash table of twice the memory would hold few more.
+const MIN_SEAL_IDS: usize = 112_000;
+/// Where dedupe ids are.
+const SEEN: ids::Sql = ids::sql!("seen", "segments", "segment_ids");
 
 /// Number of streams.
 pub(super) const STREAMS: usize = Stream::ALL.len();
@@ -29,21 +36,33 @@ pub(super) struct Meta {
     pub(super) messages: u64,
 }
 
+/// A stream's space of dedupe ids.
+fn space(stream: Stream) -> u8 {
+    // There are six streams.
+    stream as u8
+}
+
 /// The state. Only the writer thread changes it.
-#[derive(Default)]
 pub(super) struct Ledger {
     streams: [Meta; STREAMS],
     before: [Meta; STREAMS],
     /// Ids that the batch added, 16 bytes each.
     ids: [Vec<u8>; STREAMS],
-    dedupe: Dedupe,
+    dedupe: Ids,
     progress: HashMap<i64, Progress>,
     acked: Vec<i64>,
 }
 
 impl Ledger {
     pub(super) fn load(conn: &Connection) -> Result<Self, DbError> {
-        let mut ledger = Self { dedupe: Dedupe::load(conn)?, ..Self::default() };
+        let mut ledger = Self {
+            streams: Default::default(),
+            before: Default::default(),
+            ids: Default::default(),
+            dedupe: Ids::load(conn, &SEEN, MIN_SEAL_IDS)?,
+            progress: HashMap::new(),
+            acked: Vec::new(),
+        };
         let mut statement =
             conn.prepare("SELECT stream, last_seq, last_at_ms, bytes, messages FROM streams")?;
         let mut rows = statement.query([])?;
@@ -73,7 +92,7 @@ impl Ledger {
         stream: Stream,
         id: Uuid,
     ) -> Result<Option<u64>, DbError> {
-        self.dedupe.get(conn, stream, id)
+        self.dedupe.get(conn, (space(stream), id))
     }
 
     /// Deletes dedupe ids that are out of their window. `false`: there are none.
@@ -82,7 +101,7 @@ impl Ledger {
         conn: &Connection,
         now_ms: UnixMs,
     ) -> Result<bool, DbError> {
-        self.dedupe.expire(conn, now_ms)
+        self.dedupe.expire(conn, now_ms.saturating_sub(WINDOW_MS))
     }
 
     /// Takes the next sequence number for `id`; time never goes back within a stream.
@@ -100,7 +119,7 @@ impl Ledger {
         meta.messages += 1;
         let taken = (meta.last_seq, meta.last_at_ms);
         self.ids[index(stream)].extend_from_slice(id.as_bytes());
-        self.dedupe.insert(stream, id, taken.0, taken.1);
+        self.dedupe.insert((space(stream), id), taken.0, taken.1);
         taken
     }
 
@@ -161,7 +180,7 @@ impl Ledger {
             }
             if !self.ids[at].is_empty() {
                 let first = (before.last_seq + 1, meta.last_at_ms);
-                self.dedupe.log(conn, stream, first, &self.ids[at])?;
+                self.dedupe.log(conn, space(stream), first, &self.ids[at])?;
             }
         }
         self.dedupe.write(conn)?;

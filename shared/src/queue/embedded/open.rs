@@ -14,9 +14,9 @@ use crate::sqlite::{DbError, Job};
 use crate::subject::Stream;
 
 use super::consumer::Core;
-use super::dispatch::Item;
 use super::tables::{self, Head, column, of_stream, unsigned};
 use super::{Shared, queue_error};
+use crate::queue::dispatch::Item;
 
 /// Rows loaded by one read.
 const CHUNK_ROWS: usize = 4_096;

@@ -8,10 +8,11 @@ use tokio::sync::oneshot;
 use crate::clock::UnixMs;
 use crate::queue::{Publication, QueueError, Receipt, Stored};
 use crate::sqlite::{DbError, Job};
+use crate::subject::Stream;
 
-use super::dispatch::Item;
 use super::tables::{self, MAX_HEADER_BYTES, index, key_hash};
 use super::{MAX_PAYLOAD_BYTES, Shared};
+use crate::queue::dispatch::Item;
 
 /// What a publish call came to.
 pub(super) type Answer = Result<Vec<Receipt>, QueueError>;
@@ -32,26 +33,49 @@ pub(super) fn check(batch: &[Publication]) -> Result<(), QueueError> {
     Ok(())
 }
 
-/// One publish call.
-pub(super) struct PublishJob {
+/// Publications that are stored together.
+pub(super) struct Batch {
     shared: Arc<Shared>,
     batch: Vec<Publication>,
     now_ms: UnixMs,
     /// When each was stored, beside its receipt.
     stored: Vec<(Receipt, UnixMs)>,
     refused: Option<QueueError>,
-    answer: oneshot::Sender<Answer>,
 }
 
-impl PublishJob {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        batch: Vec<Publication>,
-        answer: oneshot::Sender<Answer>,
-    ) -> Self {
+impl Batch {
+    pub(super) fn new(shared: Arc<Shared>, batch: Vec<Publication>) -> Self {
         let now_ms = shared.clock.now_ms();
         let stored = Vec::with_capacity(batch.len());
-        Self { shared, batch, now_ms, stored, refused: None, answer }
+        Self { shared, batch, now_ms, stored, refused: None }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Stores it. `false`: there is no room, and nothing was stored.
+    pub(super) fn run(&mut self, conn: &Connection) -> Result<bool, DbError> {
+        self.stored.clear();
+        self.refused = self.full();
+        if self.refused.is_some() {
+            return Ok(false);
+        }
+        self.store(conn)?;
+        Ok(true)
+    }
+
+    /// Hands over what was stored.
+    pub(super) fn done(self, outcome: Result<(), DbError>) -> Answer {
+        let stream = self.batch.first().map(|publication| publication.subject.stream());
+        match (self.refused, outcome) {
+            (Some(refused), _) => Err(refused),
+            (None, Err(error)) => Err(super::queue_error(error, stream.unwrap_or(Stream::Events))),
+            (None, Ok(())) => {
+                Self::hand_over(self.batch, &self.stored, &self.shared);
+                Ok(self.stored.into_iter().map(|(receipt, _)| receipt).collect())
+            }
+        }
     }
 
     /// A stream of the batch that has no room for its part.
@@ -138,27 +162,25 @@ impl PublishJob {
     }
 }
 
+/// One publish call.
+pub(super) struct PublishJob {
+    batch: Batch,
+    answer: oneshot::Sender<Answer>,
+}
+
+impl PublishJob {
+    pub(super) fn new(batch: Batch, answer: oneshot::Sender<Answer>) -> Self {
+        Self { batch, answer }
+    }
+}
+
 impl Job for PublishJob {
     fn run(&mut self, conn: &Connection) -> Result<(), DbError> {
-        self.stored.clear();
-        self.refused = self.full();
-        if self.refused.is_some() {
-            return Ok(());
-        }
-        self.store(conn)
+        self.batch.run(conn).map(drop)
     }
 
     fn done(self: Box<Self>, outcome: Result<(), DbError>) {
-        let stream = self.batch.first().map(|publication| publication.subject.stream());
-        let answer = match (self.refused, outcome, stream) {
-            (Some(refused), _, _) => Err(refused),
-            (None, Err(error), Some(stream)) => Err(super::queue_error(error, stream)),
-            (None, _, _) => {
-                Self::hand_over(self.batch, &self.stored, &self.shared);
-                Ok(self.stored.into_iter().map(|(receipt, _)| receipt).collect())
-            }
-        };
         // A publisher that gave up finds its message stored when it asks again.
-        let _ = self.answer.send(answer);
+        let _ = self.answer.send(self.batch.done(outcome));
     }
 }

@@ -10,7 +10,7 @@ use crate::lifecycle::Lifecycle;
 use crate::sqlite::DbError;
 use crate::subject::Stream;
 
-use super::dedupe::WINDOW_MS;
+use super::ledger::WINDOW_MS;
 use super::tables::{of_stream, signed, unsigned};
 use super::{ROUTER, Shared};
 

@@ -11,9 +11,9 @@ use crate::queue::{Cause, QueueError, Settle};
 use crate::sqlite::{DbError, Job};
 
 use super::consumer::Core;
-use super::dispatch::Taken;
 use super::tables::{self, signed};
 use super::{Shared, queue_error};
+use crate::queue::dispatch::Taken;
 
 /// A delivery's hold on its message. Dropping it unsettled hands the message back at
 /// once and counts nothing.
@@ -48,6 +48,29 @@ impl Lease {
         }
         self.settled = true;
         Ok(shared)
+    }
+
+    /// Starts an ack that others write. `false`: the lease has ended.
+    pub(super) fn begin_ack(&self) -> bool {
+        self.core.begin_settle(self.seq, self.token).is_some()
+    }
+
+    /// Writes the ack into the batch at hand.
+    pub(super) fn write_ack(&self, conn: &Connection, shared: &Shared) -> Result<(), DbError> {
+        write_ack(conn, shared, &self.core, (self.seq, self.failures))
+    }
+
+    /// The ack is on disk.
+    pub(super) fn acked(&mut self, shared: &Shared) {
+        self.settled = true;
+        if self.core.settled(self.seq, self.token) {
+            shared.wake_after_batch(&self.core);
+        }
+    }
+
+    /// The ack did not happen: the message is still held.
+    pub(super) fn hold_on(&mut self) {
+        self.core.hold_on(self.seq, self.token);
     }
 
     fn ack_job(&self, shared: &Arc<Shared>) -> (AckJob, oneshot::Receiver<Result<(), DbError>>) {
@@ -124,6 +147,27 @@ impl Settle for Lease {
 }
 
 /// Takes a message out of a work queue, or moves a history consumer on.
+fn write_ack(
+    conn: &Connection,
+    shared: &Shared,
+    core: &Core,
+    (seq, failures): (u64, u32),
+) -> Result<(), DbError> {
+    if core.stream.is_work_queue() {
+        if let Some(bytes) = tables::delete(conn, core.stream, seq)? {
+            shared.ledger.lock().gone(core.stream, 1, bytes);
+        }
+    } else {
+        shared.ledger.lock().ack(conn, core.id, &[seq])?;
+    }
+    if failures > 0 {
+        conn.prepare_cached("DELETE FROM retries WHERE consumer = ? AND seq = ?")?
+            .execute(params![core.id, signed(seq)])?;
+    }
+    Ok(())
+}
+
+/// One ack by itself.
 struct AckJob {
     shared: Arc<Shared>,
     core: Arc<Core>,
@@ -134,19 +178,7 @@ struct AckJob {
 
 impl Job for AckJob {
     fn run(&mut self, conn: &Connection) -> Result<(), DbError> {
-        let (core, seq) = (&self.core, self.lease.0);
-        if core.stream.is_work_queue() {
-            if let Some(bytes) = tables::delete(conn, core.stream, seq)? {
-                self.shared.ledger.lock().gone(core.stream, 1, bytes);
-            }
-        } else {
-            self.shared.ledger.lock().ack(conn, core.id, &[seq])?;
-        }
-        if self.failures > 0 {
-            conn.prepare_cached("DELETE FROM retries WHERE consumer = ? AND seq = ?")?
-                .execute(params![core.id, signed(seq)])?;
-        }
-        Ok(())
+        write_ack(conn, &self.shared, &self.core, (self.lease.0, self.failures))
     }
 
     fn done(mut self: Box<Self>, outcome: Result<(), DbError>) {

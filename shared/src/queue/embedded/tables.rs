@@ -9,6 +9,7 @@ use crate::ids::TenantId;
 use crate::message::Priority;
 use crate::queue::{Headers, Publication, Stored};
 use crate::sqlite::DbError;
+pub(super) use crate::sqlite::{signed, unsigned};
 use crate::subject::{Stream, Subject};
 
 /// One statement with the stream's table in it, as a constant string.
@@ -36,19 +37,9 @@ pub(super) fn column(stream: Stream) -> i64 {
     stream as i64
 }
 
-/// SQLite's integers are signed; sequence numbers and times stay far below the border.
-pub(super) fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// Back from [`signed`].
-pub(super) fn unsigned(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or_default()
-}
-
 /// Hash of tenant and ordering key, the same in every version: it is stored. FNV-1a with
 /// a final mix. Two keys that collide only wait for each other. Never 0.
-pub(super) fn key_hash(tenant: &TenantId, key: Option<&str>) -> u64 {
+pub(in crate::queue) fn key_hash(tenant: &TenantId, key: Option<&str>) -> u64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     let Some(key) = key else { return 0 };

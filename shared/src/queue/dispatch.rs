@@ -1,8 +1,10 @@
 //! What a consumer holds in memory: who may be delivered next. Pure: no I/O, no clock.
 //!
-//! Every message that waits costs a few dozen bytes here; payloads stay in the database,
+//! Every message that waits costs a few dozen bytes here; payloads stay in the backend,
 //! but for a bounded window of recent ones. A message with an ordering key is either the
 //! head of its key (ready, out or delayed) or waits behind that head.
+
+mod naming;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -10,6 +12,9 @@ use crate::clock::UnixMs;
 use crate::ids::TenantId;
 use crate::message::Priority;
 use crate::queue::Stored;
+
+pub(in crate::queue) use naming::Namer;
+use naming::Names;
 
 /// Bytes of recent payloads kept, so that a fresh message is not read back.
 const MAX_FRESH_BYTES: usize = 32 << 20;
@@ -35,26 +40,26 @@ impl Code {
 
 /// A message that is to be delivered.
 #[derive(Debug, Clone)]
-pub(super) struct Item {
-    pub(super) seq: u64,
-    pub(super) tenant: TenantId,
-    pub(super) priority: Priority,
+pub(in crate::queue) struct Item {
+    pub(in crate::queue) seq: u64,
+    pub(in crate::queue) tenant: TenantId,
+    pub(in crate::queue) priority: Priority,
     /// Hash of tenant and ordering key; 0: none.
-    pub(super) key: u64,
+    pub(in crate::queue) key: u64,
     /// Attempts that failed before.
-    pub(super) failures: u32,
+    pub(in crate::queue) failures: u32,
     /// Not before.
-    pub(super) due_at_ms: UnixMs,
+    pub(in crate::queue) due_at_ms: UnixMs,
 }
 
 /// A message on its way out.
 #[derive(Debug)]
-pub(super) struct Taken {
-    pub(super) seq: u64,
+pub(in crate::queue) struct Taken {
+    pub(in crate::queue) seq: u64,
     /// Names this delivery among all of the same message.
-    pub(super) token: u64,
-    pub(super) failures: u32,
-    pub(super) fresh: Option<Stored>,
+    pub(in crate::queue) token: u64,
+    pub(in crate::queue) failures: u32,
+    pub(in crate::queue) fresh: Option<Stored>,
 }
 
 struct Place {
@@ -76,29 +81,26 @@ struct Line {
     ready: BTreeMap<Code, u64>,
     pending: u64,
     in_ring: bool,
-    /// Named by `active_tenants`, and no pull came back short since.
-    named: bool,
+    /// Who was named this tenant, and did not pull it short since.
+    named: naming::Set,
 }
 
 /// A timed-out delivery, to be written down.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Expired {
-    pub(super) seq: u64,
-    pub(super) failures: u32,
+pub(in crate::queue) struct Expired {
+    pub(in crate::queue) seq: u64,
+    pub(in crate::queue) failures: u32,
 }
 
 /// The state of one consumer.
-pub(super) struct Dispatch {
+pub(in crate::queue) struct Dispatch {
     max_out: usize,
     lines: HashMap<TenantId, Line>,
     /// Tenants with something ready, in turn.
     ring: VecDeque<TenantId>,
     /// Someone pulls of anyone, so the ring is kept.
     ringing: bool,
-    /// Tenants to be named.
-    active: Vec<TenantId>,
-    /// Someone asks for names, so they are kept.
-    naming: bool,
+    names: Names,
     gates: HashMap<u64, VecDeque<Code>>,
     out: HashMap<u64, Out>,
     deadlines: BTreeMap<(UnixMs, u64), ()>,
@@ -107,19 +109,16 @@ pub(super) struct Dispatch {
     fresh: HashMap<u64, Stored>,
     fresh_bytes: usize,
     tokens: u64,
-    /// Pulls came back short although something was ready: `max_out` was reached.
-    starved: Vec<TenantId>,
 }
 
 impl Dispatch {
-    pub(super) fn new(max_out: usize) -> Self {
+    pub(in crate::queue) fn new(max_out: usize) -> Self {
         Self {
             max_out: max_out.max(1),
             lines: HashMap::new(),
             ring: VecDeque::new(),
             ringing: false,
-            active: Vec::new(),
-            naming: false,
+            names: Names::default(),
             gates: HashMap::new(),
             out: HashMap::new(),
             deadlines: BTreeMap::new(),
@@ -128,16 +127,38 @@ impl Dispatch {
             fresh: HashMap::new(),
             fresh_bytes: 0,
             tokens: 0,
-            starved: Vec::new(),
         }
     }
 
-    pub(super) fn set_max_out(&mut self, max_out: usize) {
+    /// Names deliveries from `base` on, so that no earlier dispatcher's is meant.
+    pub(in crate::queue) fn tokens_from(&mut self, base: u64) {
+        self.tokens = base;
+    }
+
+    /// A delivery that an earlier dispatcher made goes on. `false`: it is not free.
+    pub(in crate::queue) fn claim(
+        &mut self,
+        tenant: &TenantId,
+        (seq, token): (u64, u64),
+        deadline_ms: UnixMs,
+    ) -> bool {
+        let Some(line) = self.lines.get_mut(tenant) else { return false };
+        let codes = [Priority::Normal, Priority::Critical].map(|p| Code::new(seq, p));
+        let found = codes.iter().find_map(|code| Some((*code, line.ready.remove(code)?)));
+        let Some((code, key)) = found else { return false };
+        let place = Place { tenant: tenant.clone(), code, key };
+        self.out.insert(seq, Out { place, token, deadline_ms, settling: false });
+        self.deadlines.insert((deadline_ms, seq), ());
+        self.drop_fresh(seq);
+        true
+    }
+
+    pub(in crate::queue) fn set_max_out(&mut self, max_out: usize) {
         self.max_out = max_out.max(1);
     }
 
     /// Takes a message in, in publish order.
-    pub(super) fn add(&mut self, item: Item, fresh: Option<Stored>, now_ms: UnixMs) {
+    pub(in crate::queue) fn add(&mut self, item: Item, fresh: Option<Stored>, now_ms: UnixMs) {
         self.line(&item.tenant).pending += 1;
         if item.failures > 0 {
             self.failures.insert(item.seq, item.failures);
@@ -158,7 +179,7 @@ impl Dispatch {
     }
 
     /// Keeps a payload near, while there is room.
-    pub(super) fn keep_fresh(&mut self, stored: Stored) {
+    pub(in crate::queue) fn keep_fresh(&mut self, stored: Stored) {
         let bytes = stored.payload.len();
         let fits = self.fresh_bytes + bytes <= MAX_FRESH_BYTES;
         if fits && self.fresh.len() < MAX_FRESH_MESSAGES {
@@ -168,7 +189,7 @@ impl Dispatch {
     }
 
     /// Keeps a payload that was read ahead, if its message still waits.
-    pub(super) fn keep_ahead(&mut self, stored: Stored) {
+    pub(in crate::queue) fn keep_ahead(&mut self, stored: Stored) {
         let waits = self.lines.get(stored.subject.tenant()).is_some_and(|line| {
             let codes = [Priority::Normal, Priority::Critical].map(|p| Code::new(stored.seq, p));
             codes.iter().any(|code| line.ready.contains_key(code))
@@ -178,7 +199,7 @@ impl Dispatch {
         }
     }
 
-    pub(super) fn drop_fresh(&mut self, seq: u64) -> Option<Stored> {
+    pub(in crate::queue) fn drop_fresh(&mut self, seq: u64) -> Option<Stored> {
         let stored = self.fresh.remove(&seq)?;
         self.fresh_bytes -= stored.payload.len();
         Some(stored)
@@ -200,21 +221,19 @@ impl Dispatch {
     }
 
     fn make_ready(&mut self, place: Place) {
-        let (ringing, naming) = (self.ringing, self.naming);
+        let (ringing, naming) = (self.ringing, self.names.all());
         let line = self.line(&place.tenant);
         line.ready.insert(place.code, place.key);
         let ring = ringing && !std::mem::replace(&mut line.in_ring, ringing);
-        let name = naming && !std::mem::replace(&mut line.named, naming);
+        let unaware = naming & !std::mem::replace(&mut line.named, naming);
         if ring {
             self.ring.push_back(place.tenant.clone());
         }
-        if name {
-            self.active.push(place.tenant);
-        }
+        self.names.tell(unaware, &place.tenant);
     }
 
     /// Brings back what is due and what timed out.
-    pub(super) fn advance(&mut self, now_ms: UnixMs, expired: &mut Vec<Expired>) {
+    pub(in crate::queue) fn advance(&mut self, now_ms: UnixMs, expired: &mut Vec<Expired>) {
         while let Some(first) = self.delayed.first_entry() {
             if first.key().0 > now_ms {
                 break;
@@ -237,18 +256,20 @@ impl Dispatch {
     }
 
     /// When `advance` has something to do next.
-    pub(super) fn next_at_ms(&self) -> Option<UnixMs> {
+    pub(in crate::queue) fn next_at_ms(&self) -> Option<UnixMs> {
         let due = self.delayed.first_key_value().map(|((at, _), _)| *at);
         let deadline = self.deadlines.first_key_value().map(|((at, _), ())| *at);
         due.into_iter().chain(deadline).min()
     }
 
-    /// Takes up to `max` of one tenant.
-    pub(super) fn take_of(
+    /// Takes up to `max` of one tenant; when it comes back short, `namer` is named the
+    /// tenant again once there is more.
+    pub(in crate::queue) fn take_of(
         &mut self,
         tenant: &TenantId,
         max: usize,
         deadline_ms: UnixMs,
+        namer: Option<Namer>,
     ) -> Vec<Taken> {
         let mut taken = Vec::new();
         while taken.len() < max && self.out.len() < self.max_out {
@@ -256,25 +277,33 @@ impl Dispatch {
             taken.push(next);
         }
         if taken.len() < max {
-            self.came_short(tenant);
+            self.came_short(tenant, namer);
         }
         taken
     }
 
-    fn came_short(&mut self, tenant: &TenantId) {
-        let naming = self.naming;
+    fn came_short(&mut self, tenant: &TenantId, namer: Option<Namer>) {
         let Some(line) = self.lines.get_mut(tenant) else { return };
-        let more = !line.ready.is_empty();
-        line.named = more && naming;
-        if more && naming {
-            self.starved.push(tenant.clone());
-        } else if line.pending == 0 && !line.in_ring && !line.named {
+        let Some(namer) = namer else { return self.forget_idle(tenant) };
+        if line.ready.is_empty() {
+            line.named &= !namer.bit();
+            self.forget_idle(tenant);
+        } else {
+            line.named |= namer.bit();
+            self.names.starve(namer, tenant);
+        }
+    }
+
+    /// A tenant with nothing costs nothing.
+    fn forget_idle(&mut self, tenant: &TenantId) {
+        let idle = |line: &Line| line.pending == 0 && line.named == 0 && !line.in_ring;
+        if self.lines.get(tenant).is_some_and(idle) {
             self.lines.remove(tenant);
         }
     }
 
     /// Keeps the tenants in turn from now on, for `take_any`.
-    pub(super) fn keep_ring(&mut self) {
+    pub(in crate::queue) fn keep_ring(&mut self) {
         if std::mem::replace(&mut self.ringing, true) {
             return;
         }
@@ -287,7 +316,7 @@ impl Dispatch {
     }
 
     /// Takes up to `max` of all tenants in turn, one each; see `keep_ring`.
-    pub(super) fn take_any(&mut self, max: usize, deadline_ms: UnixMs) -> Vec<Taken> {
+    pub(in crate::queue) fn take_any(&mut self, max: usize, deadline_ms: UnixMs) -> Vec<Taken> {
         let mut taken = Vec::new();
         while taken.len() < max && self.out.len() < self.max_out {
             let Some(tenant) = self.ring.pop_front() else { break };
@@ -321,7 +350,7 @@ impl Dispatch {
     }
 
     /// Starts the wait of a delivery again. `false`: the lease has ended.
-    pub(super) fn extend(&mut self, seq: u64, token: u64, deadline_ms: UnixMs) -> bool {
+    pub(in crate::queue) fn extend(&mut self, seq: u64, token: u64, deadline_ms: UnixMs) -> bool {
         let Some(out) = self.holds(seq, token).filter(|out| !out.settling) else { return false };
         let before = std::mem::replace(&mut out.deadline_ms, deadline_ms);
         self.deadlines.remove(&(before, seq));
@@ -331,7 +360,7 @@ impl Dispatch {
 
     /// A delivery is being settled: it cannot time out until `settled` or `give_back`.
     /// `None`: the lease has ended. Returns the failures so far.
-    pub(super) fn begin_settle(&mut self, seq: u64, token: u64) -> Option<u32> {
+    pub(in crate::queue) fn begin_settle(&mut self, seq: u64, token: u64) -> Option<u32> {
         let out = self.holds(seq, token).filter(|out| !out.settling)?;
         out.settling = true;
         let deadline_ms = out.deadline_ms;
@@ -339,9 +368,17 @@ impl Dispatch {
         Some(self.failures.get(&seq).copied().unwrap_or_default())
     }
 
+    /// What `begin_settle` began did not happen: the delivery is out as before.
+    pub(super) fn hold_on(&mut self, seq: u64, token: u64, deadline_ms: UnixMs) {
+        let Some(out) = self.holds(seq, token).filter(|out| out.settling) else { return };
+        out.settling = false;
+        out.deadline_ms = deadline_ms;
+        self.deadlines.insert((deadline_ms, seq), ());
+    }
+
     /// The message is done; the next of its key follows. `true`: something can be taken
     /// that could not before.
-    pub(super) fn settled(&mut self, seq: u64, token: u64) -> bool {
+    pub(in crate::queue) fn settled(&mut self, seq: u64, token: u64) -> bool {
         let was_full = self.out.len() >= self.max_out;
         let Some(out) = self.take_out(seq, token) else { return false };
         let mut next = false;
@@ -358,16 +395,14 @@ impl Dispatch {
         }
         if let Some(line) = self.lines.get_mut(&tenant) {
             line.pending = line.pending.saturating_sub(1);
-            if line.pending == 0 && !line.named && !line.in_ring {
-                self.lines.remove(&tenant);
-            }
+            self.forget_idle(&tenant);
         }
         self.feed_starved();
         was_full || next
     }
 
     /// A delivery comes back, `failures` as they are to count from now on.
-    pub(super) fn give_back(
+    pub(in crate::queue) fn give_back(
         &mut self,
         (seq, token): (u64, u64),
         failures: u32,
@@ -390,31 +425,42 @@ impl Dispatch {
     }
 
     fn feed_starved(&mut self) {
-        if !self.starved.is_empty() && self.out.len() < self.max_out {
-            self.active.append(&mut self.starved);
+        if self.out.len() < self.max_out {
+            self.names.feed_starved();
         }
     }
 
-    /// Tenants to be named now.
-    pub(super) fn take_active(&mut self) -> Vec<TenantId> {
-        std::mem::take(&mut self.active)
-    }
-
-    /// Names everyone with something ready, as a first call does.
-    pub(super) fn name_everyone(&mut self) {
-        self.naming = true;
-        self.active.clear();
-        self.starved.clear();
+    /// Someone asks for names from now on, and is named everyone with something ready.
+    /// `None`: too many ask already.
+    pub(in crate::queue) fn add_namer(&mut self) -> Option<Namer> {
+        let namer = self.names.add()?;
         for (tenant, line) in &mut self.lines {
-            line.named = !line.ready.is_empty();
-            if line.named {
-                self.active.push(tenant.clone());
+            if line.ready.is_empty() {
+                line.named &= !namer.bit();
+            } else {
+                line.named |= namer.bit();
+                self.names.tell(namer.bit(), tenant);
             }
         }
+        Some(namer)
+    }
+
+    /// They ask no more.
+    pub(in crate::queue) fn remove_namer(&mut self, namer: Namer) {
+        self.names.remove(namer);
+        self.lines.retain(|_, line| {
+            line.named &= !namer.bit();
+            line.pending > 0 || line.named != 0 || line.in_ring
+        });
+    }
+
+    /// Up to `max` tenants to be named to `namer` now.
+    pub(in crate::queue) fn take_active(&mut self, namer: Namer, max: usize) -> Vec<TenantId> {
+        self.names.take(namer, max)
     }
 
     /// Messages that will be taken next and whose payload is not near.
-    pub(super) fn upcoming(&self, tenant: Option<&TenantId>, max: usize) -> Vec<u64> {
+    pub(in crate::queue) fn upcoming(&self, tenant: Option<&TenantId>, max: usize) -> Vec<u64> {
         let room = MAX_FRESH_MESSAGES.saturating_sub(self.fresh.len()).min(max);
         let far = |code: &Code| !self.fresh.contains_key(&code.seq());
         let of = |tenant: &TenantId, room: usize| {
@@ -432,7 +478,7 @@ impl Dispatch {
     }
 
     /// Messages not settled, and the oldest of them, by tenant.
-    pub(super) fn backlog(&self) -> Vec<(TenantId, u64, u64)> {
+    pub(in crate::queue) fn backlog(&self) -> Vec<(TenantId, u64, u64)> {
         let mut oldest: HashMap<&TenantId, u64> = HashMap::new();
         let mut see = |tenant, seq: u64| {
             oldest.entry(tenant).and_modify(|low| *low = seq.min(*low)).or_insert(seq);
