@@ -10,6 +10,9 @@
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 pub(crate) mod embedded;
+#[cfg(any(test, feature = "testing"))]
+pub mod faults;
+pub mod redis;
 
 use async_trait::async_trait;
 
@@ -56,7 +59,8 @@ pub struct Demand {
     /// Who holds the places, unique a delivery; asking again with the same holder
     /// renews and takes nothing twice.
     pub holder: String,
-    /// The places are free again after this long without [`Limits::renew`].
+    /// The places are free again after this long without [`Limits::renew`]; 0 when there are
+    /// none, and asking again is a new demand.
     pub ttl_ms: u64,
 }
 
@@ -80,7 +84,8 @@ pub trait Limits: Send + Sync {
     /// Decides a demand.
     ///
     /// # Errors
-    /// [`LimitError`]; nothing was taken.
+    /// [`LimitError`]; what was taken if only the answer got lost is the holder's: asking
+    /// again takes nothing twice. Without a ttl a window admission may stay spent.
     async fn admit(&self, demand: &Demand) -> Result<Admission, LimitError>;
 
     /// Keeps a holder's places for another `ttl_ms`. `false`: some were lost.

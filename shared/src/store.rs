@@ -6,6 +6,9 @@
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 pub(crate) mod embedded;
+#[cfg(any(test, feature = "testing"))]
+pub mod faults;
+pub mod postgres;
 
 use std::sync::Arc;
 
@@ -351,6 +354,11 @@ pub trait Store: Send + Sync {
 
     /// Stores a new key.
     async fn put_key(&self, key: &ApiKey) -> Result<(), StoreError>;
+
+    /// Stores the operator's first key, unless a key of no tenant is there that counts when
+    /// `key` was made: not revoked, not expired. `false`: there is one, and nothing was
+    /// stored. Of many callers at once exactly one gets `true`.
+    async fn put_first_key(&self, key: &ApiKey) -> Result<bool, StoreError>;
 
     /// The key with this hash, revoked and expired ones included.
     async fn key_by_hash(&self, hash: &str) -> Result<Option<ApiKey>, StoreError>;

@@ -3,6 +3,7 @@
 mod actions;
 mod isolation;
 mod records;
+mod retried;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,9 +24,10 @@ use crate::store::{MemoryKey, RunEnd, RunStart, Settlement, Store, Turn};
 pub use actions::*;
 pub use isolation::*;
 pub use records::*;
+pub use retried::*;
 
 /// A time that tests stand at, in milliseconds.
-const NOW_MS: u64 = 1_705_314_600_000;
+pub(crate) const NOW_MS: u64 = 1_705_314_600_000;
 
 /// A backend with nothing in it.
 #[async_trait]
@@ -48,7 +50,9 @@ macro_rules! store_contract {
             a_reply_is_claimed_once,
             an_aborted_claim_can_be_claimed_again,
             keys_are_found_by_hash_and_revoked_once,
+            the_first_operators_key_is_made_once,
             channel_names_are_remembered,
+            text_of_any_kind_comes_back_as_it_was,
             a_held_action_is_stored_once,
             the_latest_vote_of_a_person_counts,
             votes_are_taken_only_while_pending,
@@ -75,7 +79,24 @@ macro_rules! store_contract {
     };
 }
 
-fn tenant(name: &str) -> TenantId {
+/// Runs the promises that hold for callers that try again, against a store whose answers
+/// get lost; see [`UnderFaults`].
+#[macro_export]
+macro_rules! store_contract_under_faults {
+    ($fixture:expr) => {
+        $crate::store_contract!(@tests $fixture,
+            a_retried_begin_begins_at_most_once,
+            a_retried_end_is_written_once,
+            a_retried_claim_is_fresh_at_most_once,
+            a_retried_key_is_there_once,
+            a_retried_vote_counts_once,
+            a_retried_settlement_is_published_once,
+            a_retried_start_is_fresh_at_most_once,
+        );
+    };
+}
+
+pub(crate) fn tenant(name: &str) -> TenantId {
     TenantId::new(name).expect("a test's tenant name is valid")
 }
 
@@ -91,15 +112,15 @@ fn instance() -> InstanceName {
     InstanceName::new("main").expect("a valid name")
 }
 
-fn run_id(n: u128) -> RunId {
+pub(crate) fn run_id(n: u128) -> RunId {
     RunId(Uuid::from_u128(n))
 }
 
-fn action_id(n: u128) -> ActionId {
+pub(crate) fn action_id(n: u128) -> ActionId {
     ActionId(Uuid::from_u128(n))
 }
 
-fn start(tenant: &TenantId, run: RunId) -> RunStart {
+pub(crate) fn start(tenant: &TenantId, run: RunId) -> RunStart {
     RunStart {
         run,
         tenant: tenant.clone(),
@@ -111,7 +132,7 @@ fn start(tenant: &TenantId, run: RunId) -> RunStart {
     }
 }
 
-fn end(answer: &str) -> RunEnd {
+pub(crate) fn end(answer: &str) -> RunEnd {
     RunEnd {
         status: RunStatus::Success,
         answer: answer.to_owned(),
@@ -121,11 +142,11 @@ fn end(answer: &str) -> RunEnd {
     }
 }
 
-fn memory(tenant: &TenantId) -> MemoryKey {
+pub(crate) fn memory(tenant: &TenantId) -> MemoryKey {
     MemoryKey { tenant: tenant.clone(), flow: flow(), session: "s".to_owned() }
 }
 
-fn turn(text: &str) -> Turn {
+pub(crate) fn turn(text: &str) -> Turn {
     Turn { role: "user".to_owned(), text: text.to_owned(), agent: None, at_ms: NOW_MS }
 }
 
@@ -147,7 +168,7 @@ fn address(tenant: &TenantId) -> Address {
     }
 }
 
-fn settlement(status: ApprovalStatus) -> Settlement {
+pub(crate) fn settlement(status: ApprovalStatus) -> Settlement {
     Settlement { status, at_ms: NOW_MS, outbox: Vec::new() }
 }
 
@@ -173,7 +194,7 @@ fn message(tenant: &TenantId) -> Message {
 }
 
 /// A pending action that expires a minute after [`NOW_MS`].
-fn held(tenant: &TenantId, id: ActionId) -> HeldAction {
+pub(crate) fn held(tenant: &TenantId, id: ActionId) -> HeldAction {
     let mut action = HeldAction {
         id,
         tenant: tenant.clone(),
@@ -200,6 +221,7 @@ fn held(tenant: &TenantId, id: ActionId) -> HeldAction {
         expires_at_ms: NOW_MS + 60_000,
         nonce: id.to_string(),
         digest: String::new(),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
         task: Box::new(Task {
             id: TaskId(Uuid::from_u128(1)),
             run: run_id(1),

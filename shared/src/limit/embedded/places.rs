@@ -7,7 +7,7 @@ use crate::limit::Demand;
 
 /// A place may be given back at any time before its ttl, so nobody is told to wait longer.
 const MAX_PLACE_WAIT_MS: u64 = 250;
-/// Holders below which expired ones are not looked for.
+/// Scopes and grants below which expired ones are not looked for.
 const MIN_SWEEP: usize = 1_024;
 
 /// All places that are held, and all grants that still run.
@@ -15,7 +15,7 @@ const MIN_SWEEP: usize = 1_024;
 pub(super) struct HeldPlaces {
     /// Scope to holder to end.
     scopes: HashMap<String, HashMap<String, UnixMs>>,
-    /// Holder to end: asking again takes nothing twice.
+    /// Holder to end, of grants without a place: asking again takes nothing twice.
     grants: HashMap<String, UnixMs>,
     sweep_at: usize,
 }
@@ -23,8 +23,11 @@ pub(super) struct HeldPlaces {
 impl HeldPlaces {
     /// True when this holder was granted and still has everything.
     pub(super) fn granted(&self, demand: &Demand, now_ms: UnixMs) -> bool {
-        self.grants.get(&demand.holder).is_some_and(|end_ms| *end_ms > now_ms)
-            && demand.places.iter().all(|place| self.holds(&place.scope, &demand.holder, now_ms))
+        if demand.places.is_empty() {
+            return self.grants.get(&demand.holder).is_some_and(|end_ms| *end_ms > now_ms);
+        }
+        // Places are taken with everything else or not at all.
+        demand.places.iter().all(|place| self.holds(&place.scope, &demand.holder, now_ms))
     }
 
     fn holds(&self, scope: &str, holder: &str, now_ms: UnixMs) -> bool {
@@ -36,18 +39,26 @@ impl HeldPlaces {
     pub(super) fn refuses(&mut self, demand: &Demand, now_ms: UnixMs) -> Option<(String, u64)> {
         let mut refused: Option<(String, u64)> = None;
         for place in &demand.places {
-            let Some(holders) = self.scopes.get_mut(&place.scope) else {
-                if place.limit == 0 {
-                    refused = Some((place.scope.clone(), MAX_PLACE_WAIT_MS));
+            let first = match self.scopes.get_mut(&place.scope) {
+                None if place.limit > 0 => continue,
+                None => None,
+                Some(holders) => {
+                    let fits = |holders: &HashMap<String, UnixMs>| {
+                        let own = holders.get(&demand.holder);
+                        holders.len() < place.limit as usize || own.is_some_and(|ms| *ms > now_ms)
+                    };
+                    if fits(holders) {
+                        continue;
+                    }
+                    // Whoever has expired is only looked for when that can make a place.
+                    holders.retain(|_, end_ms| *end_ms > now_ms);
+                    if fits(holders) {
+                        continue;
+                    }
+                    holders.values().min().map(|end_ms| end_ms - now_ms)
                 }
-                continue;
             };
-            holders.retain(|_, end_ms| *end_ms > now_ms);
-            if holders.contains_key(&demand.holder) || holders.len() < place.limit as usize {
-                continue;
-            }
-            let first = holders.values().min().map_or(MAX_PLACE_WAIT_MS, |end| end - now_ms);
-            let wait_ms = first.min(MAX_PLACE_WAIT_MS);
+            let wait_ms = first.map_or(MAX_PLACE_WAIT_MS, |ms| ms.min(MAX_PLACE_WAIT_MS));
             if refused.as_ref().is_none_or(|(_, longest)| wait_ms > *longest) {
                 refused = Some((place.scope.clone(), wait_ms));
             }
@@ -62,7 +73,9 @@ impl HeldPlaces {
             let holders = self.scopes.entry(place.scope.clone()).or_default();
             holders.insert(demand.holder.clone(), end_ms);
         }
-        self.grants.insert(demand.holder.clone(), end_ms);
+        if demand.places.is_empty() {
+            self.grants.insert(demand.holder.clone(), end_ms);
+        }
     }
 
     /// Keeps what is still held. `false`: some were lost.
@@ -75,7 +88,8 @@ impl HeldPlaces {
                 _ => all = false,
             }
         }
-        if let Some(end) = self.grants.get_mut(&demand.holder).filter(|end| **end > now_ms) {
+        let grant = self.grants.get_mut(&demand.holder).filter(|end| **end > now_ms);
+        if let Some(end) = grant.filter(|_| demand.places.is_empty()) {
             *end = end_ms;
         }
         all
@@ -83,7 +97,9 @@ impl HeldPlaces {
 
     /// Gives everything back.
     pub(super) fn release(&mut self, demand: &Demand) {
-        self.grants.remove(&demand.holder);
+        if demand.places.is_empty() {
+            self.grants.remove(&demand.holder);
+        }
         for place in &demand.places {
             let Some(holders) = self.scopes.get_mut(&place.scope) else { continue };
             holders.remove(&demand.holder);
@@ -93,9 +109,9 @@ impl HeldPlaces {
         }
     }
 
-    /// Drops what has expired whenever the number of holders has doubled.
+    /// Drops what has expired whenever the number of scopes and grants has doubled.
     fn sweep(&mut self, now_ms: UnixMs) {
-        if self.grants.len() < self.sweep_at.max(MIN_SWEEP) {
+        if self.grants.len() + self.scopes.len() < self.sweep_at.max(MIN_SWEEP) {
             return;
         }
         self.grants.retain(|_, end_ms| *end_ms > now_ms);
@@ -103,6 +119,6 @@ impl HeldPlaces {
             holders.retain(|_, end_ms| *end_ms > now_ms);
             !holders.is_empty()
         });
-        self.sweep_at = self.grants.len() * 2;
+        self.sweep_at = (self.grants.len() + self.scopes.len()) * 2;
     }
 }

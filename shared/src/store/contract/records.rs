@@ -4,9 +4,14 @@ use futures_util::future::join_all;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{NOW_MS, StoreFixture, end, instance, memory, run_id, start, tenant, turn};
+use super::{
+    NOW_MS, StoreFixture, action_id, address, approved, end, instance, memory, run_id, start,
+    tenant, turn,
+};
+use crate::action::ApprovalStatus;
 use crate::ids::{PlatformName, ReplyId, TenantId};
-use crate::store::{ApiKey, ChannelName, RunState, SendState};
+use crate::message::Address;
+use crate::store::{ActionEnd, ApiKey, ChannelName, MemoryKey, RunState, SendState};
 
 /// Begun, resumed without a step, resumed after one, also after a restart.
 pub async fn a_run_begins_once_and_resumes_from_its_checkpoint(fixture: &mut impl StoreFixture) {
@@ -130,6 +135,30 @@ pub async fn keys_are_found_by_hash_and_revoked_once(fixture: &mut impl StoreFix
     assert!(store.revoke_key(None, "op", NOW_MS).await.expect("revoke"));
 }
 
+/// Nodes that start together make one operator's key; a revoked or expired one is replaced.
+pub async fn the_first_operators_key_is_made_once(fixture: &mut impl StoreFixture) {
+    let store = fixture.store();
+    store.put_key(&key("tenants", Some(&tenant("a")))).await.expect("put");
+    let makers = (0..8).map(|n| {
+        let store = fixture.store();
+        async move { store.put_first_key(&key(&format!("op{n}"), None)).await.expect("put") }
+    });
+    let made = futures_util::future::join_all(makers).await;
+    assert_eq!(made.iter().filter(|made| **made).count(), 1, "{made:?}");
+    let operators = async || {
+        let keys = store.keys(None).await.expect("keys");
+        keys.into_iter().filter(|key| key.tenant.is_none()).collect::<Vec<_>>()
+    };
+    let [only] = operators().await.try_into().expect("one key");
+    assert!(store.revoke_key(None, &only.id, NOW_MS).await.expect("revoke"));
+    let expiring = ApiKey { expires_at_ms: Some(NOW_MS + 10), ..key("second", None) };
+    assert!(store.put_first_key(&expiring).await.expect("put"), "a revoked one does not count");
+    let later = ApiKey { created_at_ms: NOW_MS + 10, ..key("third", None) };
+    assert!(!store.put_first_key(&key("early", None)).await.expect("put"));
+    assert!(store.put_first_key(&later).await.expect("put"), "an expired one does not count");
+    assert_eq!(operators().await.len(), 3);
+}
+
 /// Known names, names known not to be, and later answers in place of earlier ones.
 pub async fn channel_names_are_remembered(fixture: &mut impl StoreFixture) {
     let (t, store, slack) = (tenant("a"), fixture.store(), PlatformName::slack());
@@ -144,5 +173,46 @@ pub async fn channel_names_are_remembered(fixture: &mut impl StoreFixture) {
         let put = store.put_channels(&t, &slack, &instance(), std::slice::from_ref(&known)).await;
         put.expect("put");
         assert_eq!(channel().await, Some(known));
+    }
+}
+
+/// What people and platforms write: any character, any length.
+pub async fn text_of_any_kind_comes_back_as_it_was(fixture: &mut impl StoreFixture) {
+    let (t, store, slack) = (tenant("a"), fixture.store(), PlatformName::slack());
+    for (n, text) in ["", "nul \0 end", "e\u{301} \u{1f980} \u{ffff}", &"long ".repeat(2_000)]
+        .into_iter()
+        .enumerate()
+    {
+        let n = u128::try_from(n).expect("small");
+        let run = run_id(n);
+        let key = MemoryKey { session: text.to_owned(), ..memory(&t) };
+        store.begin_run(&start(&t, run)).await.expect("begin");
+        store.save_checkpoint(&t, run, &json!({"text": text})).await.expect("save");
+        let resumed = RunState::Resumed { checkpoint: Some(json!({"text": text})) };
+        assert_eq!(store.begin_run(&start(&t, run)).await.expect("begin"), resumed);
+        let turns = [turn(text)];
+        store.finish_run(&t, run, &end(text), Some((&key, &turns))).await.expect("finish");
+        let (_, state) = store.run(&t, run).await.expect("run").expect("it is there");
+        assert_eq!(state, RunState::Finished(end(text)));
+        assert_eq!(store.history(&key, 10).await.expect("history"), turns);
+        let reply = ReplyId(Uuid::from_u128(n));
+        store.begin_send(&t, reply, NOW_MS).await.expect("claim");
+        store.finish_send(&t, reply, Some(text)).await.expect("finish");
+        let sent = store.begin_send(&t, reply, NOW_MS).await.expect("claim");
+        assert_eq!(sent, SendState::Sent(Some(text.to_owned())));
+        let action = approved(&store, &t, action_id(n)).await;
+        let at = Address { channel: text.to_owned(), ..address(&t) };
+        store.set_posted(&t, action.id, &at, text).await.expect("posted");
+        let ended = ActionEnd { status: ApprovalStatus::Executed, outcome: text.to_owned() };
+        store.finish_action(&t, action.id, &ended).await.expect("finish");
+        let found = store.approval_posted_as(&at, text).await.expect("get").expect("there");
+        assert_eq!(found.action.id, action.id);
+        assert_eq!((found.outcome.as_deref(), found.posted.as_deref()), (Some(text), Some(text)));
+        let name = Some(text.to_owned());
+        let channel = ChannelName { id: text.to_owned(), name, asked_at_ms: NOW_MS };
+        let put = store.put_channels(&t, &slack, &instance(), std::slice::from_ref(&channel)).await;
+        put.expect("put");
+        let known = store.channel(&t, &slack, &instance(), text).await.expect("channel");
+        assert_eq!(known, Some(channel));
     }
 }
