@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicU64;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 /// Upper bounds in seconds, from a cached answer to a long agent run.
@@ -32,6 +32,10 @@ labels!(
 labels!(
     /// Labels of `agentflow_latency_seconds`.
     LatencyLabels { flow, agent }
+);
+labels!(
+    /// The exemplar of a latency: a recorded trace that took so long.
+    TraceLabels { trace_id }
 );
 labels!(
     /// Labels of `agentflow_approvals_total`.
@@ -62,6 +66,14 @@ labels!(
     ScopeLabels { scope }
 );
 labels!(
+    /// Labels of `agentflow_node_warnings`: `configuration`, `clock` or `name`.
+    WarningLabels { kind }
+);
+labels!(
+    /// Labels of `agentflow_part_up`.
+    PartLabels { part }
+);
+labels!(
     /// Labels of `agentflow_ingress_total`: `outcome` is `accepted`, `duplicate`,
     /// `ignored`, `unauthorized`, `invalid` or `unavailable`.
     IngressLabels { platform, outcome }
@@ -71,9 +83,12 @@ labels!(
 #[derive(Debug, Clone, Copy)]
 pub struct LatencyHistogram;
 
-impl MetricConstructor<Histogram> for LatencyHistogram {
-    fn new_metric(&self) -> Histogram {
-        Histogram::new(LATENCY_BUCKETS)
+/// Latencies, each bucket with the trace that was seen last.
+pub type Latency = HistogramWithExemplars<TraceLabels>;
+
+impl MetricConstructor<Latency> for LatencyHistogram {
+    fn new_metric(&self) -> Latency {
+        Latency::new(LATENCY_BUCKETS.into_iter())
     }
 }
 
@@ -87,7 +102,7 @@ pub struct Metrics {
     /// Finished requests.
     pub requests: Family<RequestLabels, Counter>,
     /// Accepted to answered.
-    pub latency: Family<LatencyLabels, Histogram, LatencyHistogram>,
+    pub latency: Family<LatencyLabels, Latency, LatencyHistogram>,
     /// Approvals by how they ended, and `pending` when held.
     pub approvals: Family<ApprovalLabels, Counter>,
     /// Failed requests by cause.
@@ -106,6 +121,16 @@ pub struct Metrics {
     pub deferrals: Family<ScopeLabels, Counter>,
     /// Requests at the gateway by what became of them.
     pub ingress: Family<IngressLabels, Counter>,
+    /// Nodes of the cluster that this one hears, itself included.
+    pub nodes: Gauge,
+    /// 1 for each way in which nodes differ that should not.
+    pub warnings: Family<WarningLabels, Gauge>,
+    /// 1 for each part of this node that can work, else 0.
+    pub part_up: Family<PartLabels, Gauge>,
+    /// Spans that reached the receiver of traces.
+    pub trace_spans_sent: Counter,
+    /// Spans that did not: the queue was full, or the receiver away.
+    pub trace_spans_dropped: Counter,
 }
 
 impl Default for Metrics {
@@ -123,6 +148,11 @@ impl Default for Metrics {
             dead_letters: Family::default(),
             deferrals: Family::default(),
             ingress: Family::default(),
+            nodes: Gauge::default(),
+            warnings: Family::default(),
+            part_up: Family::default(),
+            trace_spans_sent: Counter::default(),
+            trace_spans_dropped: Counter::default(),
         };
         metrics.register();
         metrics
@@ -143,6 +173,12 @@ impl Metrics {
         registry.register("dead_letters", "Dead letters added", self.dead_letters.clone());
         registry.register("limit_deferrals", "Sent back by a limit", self.deferrals.clone());
         registry.register("ingress", "Requests by outcome", self.ingress.clone());
+        registry.register("cluster_nodes", "Nodes heard, itself included", self.nodes.clone());
+        registry.register("node_warnings", "1 where nodes differ", self.warnings.clone());
+        registry.register("part_up", "1 where a part can work", self.part_up.clone());
+        let (sent, dropped) = (&self.trace_spans_sent, &self.trace_spans_dropped);
+        registry.register("trace_spans_sent", "Spans that were exported", sent.clone());
+        registry.register("trace_spans_dropped", "Spans that were not", dropped.clone());
     }
 
     /// All series in the OpenMetrics text format.
@@ -175,7 +211,7 @@ mod tests {
         metrics
             .latency
             .get_or_create(&LatencyLabels { flow: text("f"), agent: text("a") })
-            .observe(0.1);
+            .observe(0.1, Some(TraceLabels { trace_id: text("t") }), None);
         metrics
             .approvals
             .get_or_create(&ApprovalLabels { flow: text("f"), status: text("s") })
@@ -185,6 +221,7 @@ mod tests {
         for line in [
             r#"agentflow_requests_total{flow="f",platform="p",agent="a"} 1"#,
             r#"agentflow_latency_seconds_count{flow="f",agent="a"} 1"#,
+            r#"le="0.1",flow="f",agent="a"} 1 # {trace_id="t"} 0.1"#,
             r#"agentflow_approvals_total{flow="f",status="s"} 1"#,
             r#"agentflow_errors_total{flow="f",error_type="e"} 1"#,
         ] {
