@@ -2,6 +2,8 @@
 //!
 //! Manifests are read and checked in [`crate::manifest`]; what comes out is this.
 
+mod cluster;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
@@ -14,6 +16,9 @@ use crate::action::SelfApproval;
 use crate::ids::{AgentName, FlowName, InstanceName, PlatformName, Revision, TenantId};
 use crate::message::{MessageKind, Priority};
 use crate::secret::Secret;
+
+pub use cluster::{Cluster, DEFAULT_CLUSTER, Servers, UnclearCluster};
+pub(crate) use cluster::{Kind, MAX_REPLICAS, is_cluster_name};
 
 /// Everything that is configured, under one revision.
 #[derive(Debug, Clone, Default)]
@@ -278,6 +283,50 @@ impl Agent {
 /// Model calls in one run, unless the agent says otherwise.
 pub const DEFAULT_MAX_ITERATIONS: u32 = 10;
 
+/// Providers of models that need no address: what `model: provider:name` may say, and
+/// `models.<provider>.api`.
+pub const MODEL_PROVIDERS: [&str; 39] = [
+    "aihubmix",
+    "aliyun",
+    "anthropic",
+    "api_route",
+    "atlascloud",
+    "baidu",
+    "bedrock_api",
+    "bigmodel",
+    "cloudgpu",
+    "cohere",
+    "deepseek",
+    "echo",
+    "fireworks",
+    "gemini",
+    "gemini_ix",
+    "github_copilot",
+    "google",
+    "groq",
+    "heabsy",
+    "kimi",
+    "mimo",
+    "minimax",
+    "mistral",
+    "moonshot",
+    "nebius",
+    "ollama",
+    "ollama_cloud",
+    "omlx",
+    "open_router",
+    "openai",
+    "openai_resp",
+    "opencode_go",
+    "qwen_cloud",
+    "requesty",
+    "runcrate",
+    "together",
+    "vertex",
+    "xai",
+    "zai",
+];
+
 /// A model as `provider:name`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelRef {
@@ -382,8 +431,8 @@ pub struct Daemon {
     pub limits_per_user: RateLimits,
     /// `models.<provider>`.
     pub models: BTreeMap<String, ModelEndpoint>,
-    /// `cluster`, when set.
-    pub cluster: ClusterUrls,
+    /// `cluster`.
+    pub cluster: Cluster,
 }
 
 impl Default for Daemon {
@@ -403,7 +452,7 @@ impl Default for Daemon {
             limits_per_organization: RateLimits::default(),
             limits_per_user: RateLimits::default(),
             models: BTreeMap::new(),
-            cluster: ClusterUrls::default(),
+            cluster: Cluster::default(),
         }
     }
 }
@@ -418,17 +467,6 @@ pub struct ModelEndpoint {
     pub base_url: Option<String>,
     /// The key, read from `api_key_env`.
     pub api_key: Option<Secret>,
-}
-
-/// Where the cluster's servers are.
-#[derive(Debug, Clone, Default)]
-pub struct ClusterUrls {
-    /// `nats_url`.
-    pub nats_url: Option<Secret>,
-    /// `redis_url`.
-    pub redis_url: Option<Secret>,
-    /// `database_url`.
-    pub database_url: Option<Secret>,
 }
 
 /// How many superseded snapshots a node keeps for tasks that run under them.

@@ -38,4 +38,5 @@ mod yaml;
 pub use env::Env;
 pub use finding::{Finding, Paint, Severity};
 pub use load::{Loaded, Loader, Sources, load};
+pub use platform::platform_names;
 pub use watch::{Reload, watch, watch_from};

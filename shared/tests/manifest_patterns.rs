@@ -179,7 +179,8 @@ fn the_example_tree_is_001s_and_has_no_errors() {
 /// Loads a fragment of 001 below `head`, with `more` added to its `spec`.
 fn fragment(head: &str, text: &str, more: &str) -> Loaded {
     let dir = tempfile::tempdir().expect("a directory");
-    let agents = "apiVersion: aof.dev/v1\nkind: Agent\nmetadata: {name: a}\nspec: {model: 'x:y'}\n";
+    let agents =
+        "apiVersion: aof.dev/v1\nkind: Agent\nmetadata: {name: a}\nspec: {model: 'ollama:y'}\n";
     let file = format!("apiVersion: aof.dev/v1\n{head}\n{text}{more}\n---\n{agents}");
     std::fs::write(dir.path().join("fragment.yaml"), file).expect("write");
     manifest::load(&Sources { paths: vec![dir.path().to_owned()], ..Sources::new(env()) })

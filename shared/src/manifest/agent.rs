@@ -21,6 +21,8 @@ pub(super) struct AgentDoc {
     pub(super) at: At,
     /// Its name as written, when it came from a variable.
     pub(super) written: Option<Box<str>>,
+    /// Where its model is named.
+    pub(super) model_at: At,
 }
 
 /// Reads an agent's fields below `spec`, or of the whole document in the flat form.
@@ -31,7 +33,9 @@ pub(super) fn read(
     line: u32,
 ) -> Option<AgentDoc> {
     let scope = spec.scope;
-    let model = spec.text("model").map(|text| model_ref(&text.value)).unwrap_or_default();
+    let model = spec.text("model");
+    let model_at = model.as_ref().map_or(name.at, |text| text.at);
+    let model = model.map(|text| model_ref(&text.value)).unwrap_or_default();
     let instructions = spec.any(&["instructions", "system_prompt"]);
     let instructions = instructions.and_then(|(_, node)| scope.text(node, "instructions"));
     let tools = tool::tools(&mut spec).unwrap_or_default();
@@ -67,7 +71,7 @@ pub(super) fn read(
         let message = format!("agent `{}` names no model", name.shown());
         scope.warn_with("no-model", name.at, (message, help.to_owned()));
     }
-    Some(AgentDoc { agent: Arc::new(agent), at: name.at, written: name.written.clone() })
+    Some(AgentDoc { agent: Arc::new(agent), at: name.at, written: name.written.clone(), model_at })
 }
 
 /// `name`, when it is one subject token.

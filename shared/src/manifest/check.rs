@@ -2,8 +2,11 @@
 
 mod approvers;
 mod environment;
+mod models;
 mod shadow;
 mod tools;
+
+pub(super) use models::check as models;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use crate::config::{ClusterUrls, Daemon, ModelEndpoint};
+use crate::config::{Cluster, Daemon, Kind, MAX_REPLICAS, ModelEndpoint, is_cluster_name};
 use crate::ids::TenantId;
 use crate::secret::Secret;
 
@@ -62,8 +62,11 @@ fn server(spec: &mut Fields<'_, '_>, daemon: &mut Daemon) {
     let port = server.positive::<u16>("port").map_or_else(|| port.to_owned(), |p| p.to_string());
     let bracket = host.contains(':') && !host.starts_with('[');
     daemon.listen = if bracket { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    daemon.cluster.redis_url = secret(&mut server, "redis_url");
-    server.known(&["cluster_mode", "node_id"]);
+    let cluster = &mut daemon.cluster;
+    cluster.redis_url = secret(&mut server, "redis_url");
+    cluster.redis_of_001 = cluster.redis_url.is_some();
+    cluster.announced = server.bool("cluster_mode").unwrap_or(false);
+    cluster.node_id = server.text("node_id").map(|text| text.value);
     server.finish();
 }
 
@@ -161,7 +164,7 @@ fn runtime(spec: &mut Fields<'_, '_>, daemon: &mut Daemon) {
         let help = "remove `task_queue`; set `spec.cluster` to run on a cluster".to_owned();
         runtime.scope.warn_with("no-effect", text.at, (message.to_owned(), help));
     }
-    runtime.known(&["distributed"]);
+    daemon.cluster.announced |= runtime.bool("distributed").unwrap_or(false);
     runtime.finish();
 }
 
@@ -184,12 +187,48 @@ fn models(spec: &mut Fields<'_, '_>) -> BTreeMap<String, ModelEndpoint> {
     models
 }
 
-fn cluster(spec: &mut Fields<'_, '_>, urls: &mut ClusterUrls) {
-    let Some(mut cluster) = spec.fields("cluster", "spec.cluster") else { return };
-    urls.nats_url = secret(&mut cluster, "nats_url");
-    urls.redis_url = secret(&mut cluster, "redis_url").or(urls.redis_url.take());
-    urls.database_url = secret(&mut cluster, "database_url");
-    cluster.finish();
+fn cluster(spec: &mut Fields<'_, '_>, cluster: &mut Cluster) {
+    let Some(mut fields) = spec.fields("cluster", "spec.cluster") else { return };
+    if let Some(name) = fields.text("name") {
+        if is_cluster_name(&name.value) {
+            cluster.name = name.value;
+        } else {
+            let message = format!("`{}` is not a usable name of a cluster", name.shown());
+            let help = "use 1 to 32 of `a-z`, `0-9` and `-`".to_owned();
+            fields.scope.error_with("bad-name", name.at, (message, help));
+        }
+    }
+    cluster.nats_url = url(&mut fields, &Kind::NATS);
+    cluster.nats_monitor_url = url(&mut fields, &Kind::MONITOR);
+    if let Some(redis) = url(&mut fields, &Kind::REDIS) {
+        cluster.redis_url = Some(redis);
+        cluster.redis_of_001 = false;
+    }
+    cluster.database_url = url(&mut fields, &Kind::POSTGRES);
+    if let Some(node) = fields.take("replicas") {
+        let text = fields.scope.text(node, "replicas");
+        match text.as_ref().and_then(|text| text.value.parse::<u8>().ok()) {
+            Some(replicas @ 1..=MAX_REPLICAS) => cluster.replicas = replicas,
+            _ => {
+                let message = format!("`replicas` must be a number from 1 to {MAX_REPLICAS}");
+                let help = "use 3 where there are three NATS servers, else 1".to_owned();
+                fields.scope.error_with("wrong-number", node.at, (message, help));
+            }
+        }
+    }
+    fields.finish();
+}
+
+/// A server's URL. What is wrong is not shown: it may hold a password.
+fn url(fields: &mut Fields<'_, '_>, kind: &Kind) -> Option<Secret> {
+    let text = fields.text(kind.field)?;
+    if kind.fits(&text.value) {
+        return Some(Secret::new(&text.value));
+    }
+    let message = format!("`{}` is not a URL of {}", kind.field, kind.server);
+    let help = format!("write it as `{}`", kind.example);
+    fields.scope.error_with("bad-url", text.at, (message, help));
+    None
 }
 
 fn groups(spec: &mut Fields<'_, '_>) -> HashMap<String, Vec<String>> {

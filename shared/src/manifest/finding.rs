@@ -239,12 +239,18 @@ fn attach(finding: &mut Finding, lines: &[String]) {
 /// Words in a key that make its value a secret.
 const SECRET_WORDS: [&str; 7] =
     ["token", "secret", "password", "api_key", "apikey", "private_key", "public_key"];
+/// Keys of servers' URLs, which may hold a password; without `_`.
+const SERVER_KEYS: [&str; 4] = ["natsurl", "natsmonitorurl", "redisurl", "databaseurl"];
 
 /// True when a value under `key` must not be shown.
 pub(super) fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let named = key.ends_with("_env") || key.starts_with("max_");
-    !named && SECRET_WORDS.iter().any(|word| key.contains(word))
+    !named && (SECRET_WORDS.iter().any(|word| key.contains(word)) || is_server_key(&key))
+}
+
+fn is_server_key(key: &str) -> bool {
+    SERVER_KEYS.contains(&key.to_ascii_lowercase().replace('_', "").as_str())
 }
 
 /// Replaces secrets that are written out in the file, and moves `column` along;
@@ -260,7 +266,9 @@ fn mask(line: &str, column: usize) -> (String, usize) {
         let value = after.trim_start().trim_start_matches(['"', '\'']);
         rest = after;
         if is_secret_key(&key[start..]) && !value.is_empty() && !value.starts_with("${") {
-            let end = after.find([',', '}']).unwrap_or(after.len());
+            // A list of URLs has commas too.
+            let end = if is_server_key(&key[start..]) { None } else { after.find([',', '}']) };
+            let end = end.unwrap_or(after.len());
             let hidden = after[..end].chars().count();
             if column > out.chars().count() + hidden {
                 column = column + MASK.len() - hidden;
@@ -307,6 +315,8 @@ mod tests {
             ("  bot_token_env: T", "  bot_token_env: T"),
             ("  max_tokens: 5", "  max_tokens: 5"),
             ("a: {botToken: 'x:y', b: 1}", "a: {botToken: ***, b: 1}"),
+            ("  nats_url: nats://u:p@a,nats://u:p@b", "  nats_url: ***"),
+            ("  redis_url: ${REDIS_URL}", "  redis_url: ${REDIS_URL}"),
         ] {
             assert_eq!(mask(line, 1).0, shown);
         }

@@ -134,6 +134,7 @@ impl Context {
             resolve_channels(doc, &mut accounts);
         }
         check::default_agent(files, &agents, &mut findings);
+        check::models(files, &daemon.models, &mut findings);
         let instances = accounts.instances();
         let daemon = Arc::new(daemon);
         Self { digest, agents, groups, daemon, accounts, instances, findings }

@@ -28,6 +28,12 @@ pub(super) struct Platform {
     pub(super) account: &'static [&'static str],
 }
 
+/// The names of all platforms, in no order that means anything.
+#[must_use]
+pub fn platform_names() -> Vec<&'static str> {
+    PLATFORMS.iter().map(|platform| platform.name).collect()
+}
+
 /// Every platform there is.
 pub(super) static PLATFORMS: [Platform; 12] = [
     Platform {

@@ -144,6 +144,9 @@ pub(super) fn tool_config(
         }
         for (setting, node) in tool.rest() {
             misspelt(scope, &setting.text, setting.at);
+            if setting.text == "network" {
+                check_network(scope, node);
+            }
             config.settings.insert(setting.text.to_string(), scope.json(node, &setting.text));
         }
         all.insert(key.text.to_string(), config);
@@ -151,13 +154,30 @@ pub(super) fn tool_config(
     all
 }
 
-/// A misspelt `allowed_commands` would allow everything, so it does not load.
+/// A misspelt `allowed_commands` or `network` would allow everything, so it does not load.
 fn misspelt(scope: &Scope<'_>, key: &str, at: At) {
-    let near = nearest(key, ["allowed_commands", "allow_commands"]);
-    if near.is_some() && !is_key(key, "allowed_commands") {
+    let meant = match nearest(key, ["allowed_commands", "allow_commands", "network"]) {
+        Some("network") => "network",
+        Some(_) => "allowed_commands",
+        None => return,
+    };
+    if !is_key(key, meant) {
         let message = format!("`{key}` restricts nothing");
-        let help = "did you mean `allowed_commands`?".to_owned();
+        let help = format!("did you mean `{meant}`?");
         scope.error_with("unknown-key", at, (message, help));
+    }
+}
+
+/// `none`, or ports: what is neither would close what was meant to be open.
+fn check_network(scope: &Scope<'_>, node: &Node<'_>) {
+    for text in scope.texts(node, "network") {
+        let list = matches!(node.value, Value::List(_));
+        let right = if list { text.value.parse::<u16>().is_ok() } else { text.value == "none" };
+        if !right {
+            let message = format!("`{}` is not a network for a tool", text.shown());
+            let help = "use `none`, or a list of TCP ports such as `[443]`".to_owned();
+            scope.error_with("wrong-value", text.at, (message, help));
+        }
     }
 }
 

@@ -12,6 +12,9 @@ use super::platform::{EVENTS, PLATFORMS, Platform, kinds_of_event};
 use super::read::{Fields, Scope, Text};
 use super::suggest::nearest;
 
+/// Stands for a platform that nobody knows; its flow has an error and never serves.
+const UNKNOWN: &str = "unknown";
+
 /// A trigger and what else its document says.
 #[derive(Debug, Default)]
 pub(super) struct TriggerDoc {
@@ -22,7 +25,8 @@ pub(super) struct TriggerDoc {
     pub(super) names_channels: bool,
 }
 
-/// Reads `trigger`; `None`, with a finding, when there is none or its type is unknown.
+/// Reads `trigger`; `None`, with a finding, when there is none. One of an unknown type, with
+/// a finding too, stands for itself, so that the rest of its flow is checked.
 pub(super) fn read(spec: &mut Fields<'_, '_>, flow: &Text) -> Option<TriggerDoc> {
     let scope = spec.scope;
     let Some(node) = spec.take("trigger") else {
@@ -37,10 +41,13 @@ pub(super) fn read(spec: &mut Fields<'_, '_>, flow: &Text) -> Option<TriggerDoc>
     if let Some(kind) = fields.text("type") {
         doc.at = kind.at;
         platform = Platform::of_type(&kind.value);
-        if platform.is_none() {
-            unknown_type(scope, &kind);
-        }
-        doc.trigger.platform = Some(platform_name(platform?));
+        doc.trigger.platform = match platform {
+            Some(platform) => Some(platform_name(platform)),
+            None => {
+                unknown_type(scope, &kind);
+                PlatformName::new(UNKNOWN).ok()
+            }
+        };
     }
     if let Some(config) = fields.fields("config", "spec.trigger.config") {
         read_config(config, platform, &mut doc);
@@ -70,6 +77,7 @@ fn read_config(
     doc: &mut TriggerDoc,
 ) {
     let scope = config.scope;
+    let unknown = doc.trigger.platform.as_ref().is_some_and(|name| name.as_str() == UNKNOWN);
     doc.trigger.events = events(&mut config);
     let channels = filter(&mut config, "channels");
     let users = filter(&mut config, "users");
@@ -83,13 +91,16 @@ fn read_config(
         let defines = account.attempted || account.name.is_some();
         doc.account = defines.then(|| Box::new(account));
     } else {
-        doc.names_channels = !channels.is_empty();
+        doc.names_channels = !unknown && !channels.is_empty();
     }
     let plain = |texts: Vec<Text>| texts.into_iter().map(|text| text.value).collect();
     doc.trigger.channels = plain(channels);
     doc.trigger.users = plain(users);
     doc.trigger.patterns = plain(patterns);
-    config.finish();
+    // Which keys an unknown type has, nobody knows.
+    if !unknown {
+        config.finish();
+    }
 }
 
 /// A filter's values. Given but empty would read as "no filter" and match everything.
