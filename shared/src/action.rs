@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::clock::UnixMs;
 use crate::ids::{ActionId, AgentName, FlowName, PlatformName, Revision, RunId, TenantId};
 use crate::message::{Address, Message, Task};
+use crate::trace::TraceContext;
 
 /// Someone, as a platform knows them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -88,9 +89,18 @@ pub struct HeldAction {
     pub digest: String,
     /// The task to go on with after the decision.
     pub task: Box<Task>,
+    /// The trace that it was held in, which the decision goes on with. Not in the digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 impl HeldAction {
+    /// The span that it was held in.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.traceparent.as_deref().and_then(TraceContext::parse)
+    }
+
     /// The digest over tenant, flow, revision, agent, run, step, argv, directory,
     /// environment, target, expiry and nonce. Source: features.md, M2.
     #[must_use]

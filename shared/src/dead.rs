@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMs;
 use crate::ids::{MessageId, RunId, TenantId};
+use crate::message::PINNED_AGENT;
 use crate::queue::{Publication, Stored};
 use crate::subject::Subject;
 
@@ -44,7 +45,12 @@ impl DeadLetter {
     /// Never in practice: every field is text or a number.
     pub fn publication(&self, source: &Stored) -> Result<Publication, serde_json::Error> {
         let id = crate::ids::EventId::derive(source.id, "dead").0;
-        Publication::json(Subject::dead(&self.tenant, &self.role), id, self)
+        let letter = Publication::json(Subject::dead(&self.tenant, &self.role), id, self)?;
+        // Whoever tries again must ask the agent that the sender asked.
+        Ok(match source.headers.get(PINNED_AGENT) {
+            Some(agent) => letter.with_header(PINNED_AGENT, agent),
+            None => letter,
+        })
     }
 
     /// Reads an entry back.

@@ -1,12 +1,30 @@
-//! What a role is started with, and how it says that it can work.
+//! What a role is started with, and what keeps it honest: loops that must not end, and
+//! consumers that are waited for.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+mod health;
+pub mod members;
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
 
 use crate::config::Config;
 use crate::lifecycle::Lifecycle;
+use crate::queue::{Consumer, ConsumerSpec, QueueError};
 use crate::store::Ports;
 use crate::telemetry::Metrics;
+use crate::trace::Tracer;
+
+pub use self::health::Health;
+use self::members::Members;
+
+/// First and longest pause before a consumer that was not to be had is asked for again, in
+/// ms; doubles in between.
+const FIRST_RETRY_MS: u64 = 250;
+const MAX_RETRY_MS: u64 = 5_000;
 
 /// What every role gets: ports, configuration, metrics, health, and its lifecycle.
 #[derive(Clone)]
@@ -17,8 +35,12 @@ pub struct Node {
     pub config: Config,
     /// The node's series.
     pub metrics: Arc<Metrics>,
+    /// Opens spans.
+    pub tracer: Tracer,
     /// Which parts can work.
     pub health: Health,
+    /// Which nodes there are.
+    pub members: Members,
     /// Owns the tasks and says when to drain.
     pub lifecycle: Lifecycle,
 }
@@ -36,76 +58,55 @@ pub struct StartError {
     pub source: Option<crate::queue::BoxError>,
 }
 
-/// Which parts of a node can work, and why not. Readiness is all of them. Warnings say what
-/// an operator should know of and keep nothing from working.
-#[derive(Debug, Clone, Default)]
-pub struct Health {
-    parts: Arc<Mutex<BTreeMap<&'static str, Option<String>>>>,
-    warnings: Arc<Mutex<BTreeMap<String, String>>>,
-}
-
-/// Warnings kept at once; each part has at most one.
-const MAX_WARNINGS: usize = 1_000;
-
-impl Health {
-    /// The part can work.
-    pub fn up(&self, part: &'static str) {
-        self.set(part, None);
-    }
-
-    /// The part cannot work, and why.
-    pub fn down(&self, part: &'static str, reason: impl Into<String>) {
-        self.set(part, Some(reason.into()));
-    }
-
-    fn set(&self, part: &'static str, reason: Option<String>) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).insert(part, reason);
-    }
-
-    /// Says what is wrong with `part` although it works, or with `None` that it is over.
-    /// Readiness stays as it is. Beyond [`MAX_WARNINGS`] parts, new ones are left out.
-    pub fn warn(&self, part: impl Into<String>, warning: Option<String>) {
-        let part = part.into();
-        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
-        match warning {
-            None => drop(warnings.remove(&part)),
-            Some(_) if warnings.len() >= MAX_WARNINGS && !warnings.contains_key(&part) => {}
-            Some(warning) => drop(warnings.insert(part, warning)),
+impl Node {
+    /// Opens a consumer of `role`, waiting for a queue that is away until the node stops.
+    ///
+    /// # Errors
+    /// [`StartError`] when the queue refuses it, or the node stops meanwhile.
+    pub async fn consumer(
+        &self,
+        role: &'static str,
+        spec: ConsumerSpec,
+    ) -> Result<Arc<dyn Consumer>, StartError> {
+        let mut retry_ms = FIRST_RETRY_MS;
+        loop {
+            let error = match self.ports.queue.consumer(spec.clone()).await {
+                Ok(consumer) => return Ok(consumer),
+                Err(error) => error,
+            };
+            let what = format!("the consumer `{}` of {}", spec.name, spec.stream);
+            let away = matches!(error, QueueError::Unavailable { .. });
+            if !away || self.lifecycle.stopping() {
+                let reason = format!("{what} cannot be opened; see whether the queue is up");
+                return Err(StartError { role, reason, source: Some(Box::new(error)) });
+            }
+            if retry_ms == FIRST_RETRY_MS {
+                tracing::warn!(%error, role, "{what} is waited for");
+            }
+            self.health.down(role, format!("waits for {what}: {error}"));
+            tokio::select! {
+                () = self.lifecycle.stopped() => {}
+                () = tokio::time::sleep(Duration::from_millis(retry_ms)) => {}
+            }
+            retry_ms = (retry_ms * 2).min(MAX_RETRY_MS);
         }
     }
 
-    /// What is wrong although everything works, by part.
-    #[must_use]
-    pub fn warnings(&self) -> BTreeMap<String, String> {
-        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Every part with the reason why it cannot work, if it cannot.
-    #[must_use]
-    pub fn parts(&self) -> BTreeMap<&'static str, Option<String>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// True when every part that was ever named can work.
-    #[must_use]
-    pub fn ready(&self) -> bool {
-        self.parts().values().all(Option::is_none)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_warning_is_shown_until_it_is_over_and_stops_nothing() {
-        let health = Health::default();
-        health.up("router");
-        health.warn("configuration", Some("a.yaml:3: no".to_owned()));
-        assert!(health.ready());
-        let shown = BTreeMap::from([("configuration".to_owned(), "a.yaml:3: no".to_owned())]);
-        assert_eq!(health.warnings(), shown);
-        health.warn("configuration", None);
-        assert!(health.warnings().is_empty());
+    /// Runs a loop of `part` that must not end before the node stops. If it does, the part
+    /// is dead: the node is neither ready nor alive, since only a restart helps.
+    pub fn keep<F>(&self, part: &'static str, work: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (health, lifecycle) = (self.health.clone(), self.lifecycle.clone());
+        self.lifecycle.spawn(async move {
+            let ended = AssertUnwindSafe(work).catch_unwind().await;
+            if lifecycle.stopping() {
+                return;
+            }
+            let why = if ended.is_err() { "its loop panicked" } else { "its loop ended" };
+            tracing::error!(part, why, "a part of this node is dead; restart the node");
+            health.dead(part, why);
+        });
     }
 }

@@ -121,8 +121,12 @@ impl Subject {
     /// Reads back what `Display` wrote; `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        Self::parse_under(DEFAULT_SPACE, text)
+    }
+
+    fn parse_under(space: &str, text: &str) -> Option<Self> {
         let mut tokens = text.splitn(4, '.');
-        if tokens.next() != Some("aof") {
+        if tokens.next() != Some(space) {
             return None;
         }
         let token = tokens.next()?;
@@ -130,6 +134,11 @@ impl Subject {
         let tenant = TenantId::new(tokens.next()?).ok()?;
         let rest = Arc::from(tokens.next().unwrap_or_default());
         Some(Self { stream, tenant, rest })
+    }
+
+    fn write_under(&self, space: &str, to: &mut impl fmt::Write) -> fmt::Result {
+        write!(to, "{space}.{}.{}", self.stream.token(), self.tenant)?;
+        if self.rest.is_empty() { Ok(()) } else { write!(to, ".{}", self.rest) }
     }
 
     /// The stream that holds it.
@@ -153,8 +162,7 @@ impl Subject {
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "aof.{}.{}", self.stream.token(), self.tenant)?;
-        if self.rest.is_empty() { Ok(()) } else { write!(f, ".{}", self.rest) }
+        self.write_under(DEFAULT_SPACE, f)
     }
 }
 
@@ -175,10 +183,94 @@ impl LiveSubject {
         Self(format!("aof.live.resolve.{platform}"))
     }
 
+    /// Where nodes say that they are there.
+    #[must_use]
+    pub fn nodes() -> Self {
+        Self("aof.live.nodes".to_owned())
+    }
+
     /// The subject as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The first token of every subject, for the cluster that was given no other name.
+const DEFAULT_SPACE: &str = "aof";
+
+/// All subjects of one cluster: its name is their first token, so that two clusters can
+/// share one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Space(Arc<str>);
+
+impl Space {
+    /// Under `name`, which MUST be one token.
+    pub(crate) fn new(name: &str) -> Self {
+        Self(Arc::from(name))
+    }
+
+    /// Where a message is published.
+    pub(crate) fn subject(&self, subject: &Subject) -> String {
+        let mut text = String::with_capacity(64);
+        // Writing to a string cannot fail.
+        let _ = subject.write_under(&self.0, &mut text);
+        text
+    }
+
+    /// Reads back what [`Space::subject`] wrote; `None` for anything else.
+    pub(crate) fn parse(&self, text: &str) -> Option<Subject> {
+        Subject::parse_under(&self.0, text)
+    }
+
+    /// Every subject of `stream`.
+    pub(crate) fn all(&self, stream: Stream) -> String {
+        format!("{}.{}.>", self.0, stream.token())
+    }
+
+    /// Filters for what `tenant` (or anyone) has in `stream` under `rests` (or any).
+    pub(crate) fn filters(
+        &self,
+        stream: Stream,
+        tenant: Option<&TenantId>,
+        rests: &[String],
+    ) -> Vec<String> {
+        let tenant = tenant.map_or("*", TenantId::as_str);
+        let start = format!("{}.{}.{tenant}", self.0, stream.token());
+        let under = |rest: &str| {
+            if rest.is_empty() { start.clone() } else { format!("{start}.{rest}") }
+        };
+        if !rests.is_empty() {
+            return rests.iter().map(|rest| under(rest)).collect();
+        }
+        // `>` stands for one token or more, and an action's subject ends with its tenant.
+        if stream == Stream::Actions { vec![start] } else { vec![format!("{start}.>")] }
+    }
+
+    /// Where short-lived signals go.
+    pub(crate) fn live(&self, subject: &LiveSubject) -> String {
+        let rest = subject.as_str().strip_prefix(DEFAULT_SPACE).unwrap_or(subject.as_str());
+        format!("{}{rest}", self.0)
+    }
+
+    /// The progress of every consumer.
+    pub(crate) fn all_progress(&self) -> String {
+        format!("{}.progress.>", self.0)
+    }
+
+    /// The progress of one consumer.
+    pub(crate) fn progress(&self, stream: Stream, consumer: &str) -> String {
+        format!("{}.progress.{}.{consumer}", self.0, stream.token())
+    }
+
+    /// Requests to the leader of one consumer, and what it tells everyone.
+    pub(crate) fn dispatch(&self, stream: Stream, consumer: &str, verb: &str) -> String {
+        format!("{}.dispatch.{}.{consumer}.{verb}", self.0, stream.token())
+    }
+
+    /// Nobody answers here: the server's own answer shows that it has read what came before.
+    pub(crate) fn nobody(&self) -> String {
+        format!("{}.nobody", self.0)
     }
 }
 
@@ -196,6 +288,37 @@ mod tests {
             Subject::event(&tenant, "run.started"),
         ] {
             assert_eq!(Subject::parse(&subject.to_string()), Some(subject));
+        }
+    }
+
+    #[test]
+    fn a_cluster_reads_its_own_subjects_only() {
+        let tenant = TenantId::new("org-a").expect("a valid name");
+        let subject = Subject::event(&tenant, "run.started");
+        let (aof, other) = (Space::new("aof"), Space::new("other"));
+        assert_eq!(aof.subject(&subject), subject.to_string());
+        assert_eq!(other.subject(&subject), "other.event.org-a.run.started");
+        assert_eq!(other.parse(&other.subject(&subject)), Some(subject.clone()));
+        assert_eq!(aof.parse(&other.subject(&subject)), None);
+    }
+
+    #[test]
+    fn filters_never_leave_a_tenant() {
+        let tenant = TenantId::new("org-a").expect("a valid name");
+        let space = Space::new("aof");
+        let rests = ["run.step".to_owned(), "run.failed".to_owned()];
+        for (stream, tenant, rests, expected) in [
+            (Stream::Events, Some(&tenant), &rests[..0], vec!["aof.event.org-a.>"]),
+            (Stream::Actions, Some(&tenant), &rests[..0], vec!["aof.action.org-a"]),
+            (Stream::Actions, None, &rests[..0], vec!["aof.action.*"]),
+            (
+                Stream::Events,
+                Some(&tenant),
+                &rests[..],
+                vec!["aof.event.org-a.run.step", "aof.event.org-a.run.failed"],
+            ),
+        ] {
+            assert_eq!(space.filters(stream, tenant, rests), expected);
         }
     }
 

@@ -165,7 +165,24 @@ mod limits {
     crate::limit_contract!(Embedded::new());
 }
 
+mod limits_under_faults {
+    use super::Embedded;
+    use crate::limit::faults::FaultyFixture;
+    crate::limit_contract!(async { FaultyFixture::new(Embedded::new().await, 1) });
+}
+
 mod store {
     use super::Embedded;
     crate::store_contract!(Embedded::new());
+}
+
+mod store_under_faults {
+    use super::{Dice, Embedded, FaultRates};
+    use crate::store::contract::UnderFaults;
+
+    async fn faulty() -> UnderFaults<Embedded> {
+        UnderFaults::new(Embedded::new().await, Dice::new(1, FaultRates::default()))
+    }
+
+    crate::store_contract_under_faults!(faulty());
 }
