@@ -8,9 +8,10 @@ use std::time::Duration;
 use aof_shared::ids::{AgentName, InvalidName, Revision};
 use aof_shared::message::{Message, PINNED_AGENT};
 use aof_shared::node::Node;
-use aof_shared::queue::{Cause, Consumer, Delivery, Publication, QueueError};
+use aof_shared::queue::{Cause, Consumer, Delivery, Publication, QueueError, Unconcluded};
 use aof_shared::telemetry::DeadLetterLabels;
 use aof_shared::throttle::Throttle;
+use aof_shared::trace::Span;
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
@@ -20,7 +21,7 @@ use crate::channel::Naming;
 use crate::emit::{Origin, data};
 use crate::names::{Name, Names};
 use crate::score::Request;
-use crate::table::{Miss, Table};
+use crate::table::{Miss, Route, Table};
 
 /// Deliveries out at once, for all routers together.
 pub(crate) const MAX_ACK_PENDING: usize = 2_048;
@@ -47,6 +48,8 @@ const NAME_DELAY_MS: u64 = 200;
 /// First and longest delay after the queue or store could not do it; doubles in between.
 const FIRST_BACKOFF_MS: u64 = 250;
 const MAX_BACKOFF_MS: u64 = 10_000;
+/// Longest pause between pulls, so that routing goes on soon after an outage.
+const MAX_PULL_PAUSE_MS: u64 = 2_000;
 
 /// Deliveries that failed this often, by time-out, are given up.
 const MAX_FAILURES: u32 = 5;
@@ -56,10 +59,17 @@ const SAY_UNRESOLVED_EVERY_MS: u64 = 60_000;
 
 /// What becomes of one delivery.
 enum Step {
-    /// Store these, then ack.
-    Publish(Vec<Publication>),
+    /// Store these, then ack; the span ends after that.
+    Publish(Vec<Publication>, Span),
     /// Try again later.
     Later { delay_ms: u64 },
+}
+
+/// A delivery that was decided.
+struct Ready {
+    publications: Vec<Publication>,
+    delivery: Delivery,
+    span: Span,
 }
 
 /// What the loop stands on.
@@ -128,7 +138,9 @@ impl Dispatcher {
         let mut later = Vec::new();
         for (step, delivery) in steps {
             match step {
-                Step::Publish(publications) => ready.push((publications, delivery)),
+                Step::Publish(publications, span) => {
+                    ready.push(Ready { publications, delivery, span });
+                }
                 Step::Later { delay_ms } => later.push((delivery, delay_ms)),
             }
         }
@@ -142,40 +154,50 @@ impl Dispatcher {
 
     /// Publishes a batch in one call and acks; if one message is too large for it, each
     /// in its own.
-    async fn store(&self, ready: Vec<(Vec<Publication>, Delivery)>, revision: &Revision) {
+    async fn store(&self, ready: Vec<Ready>, revision: &Revision) {
         if ready.is_empty() {
             return;
         }
-        let whole = ready.iter().flat_map(|(publications, _)| publications.iter().cloned());
-        match self.node.ports.queue.publish(whole.collect()).await {
-            Ok(_) => {
-                self.fine();
-                join_all(ready.into_iter().map(|(_, delivery)| self.ack(delivery))).await;
+        let whole = ready.iter().flat_map(|ready| ready.publications.iter().cloned());
+        let whole: Vec<_> = whole.collect();
+        let split = |ready: Ready| ((ready.publications, ready.span), ready.delivery);
+        let (mut parts, deliveries): (Vec<_>, Vec<_>) = ready.into_iter().map(split).unzip();
+        match self.node.ports.queue.conclude(whole, deliveries).await {
+            Ok(()) => self.fine(),
+            // Nothing was taken, so every delivery is still held.
+            Err(Unconcluded { error: QueueError::TooLarge { .. }, deliveries }) => {
+                let ready = parts
+                    .into_iter()
+                    .zip(deliveries)
+                    .map(|((publications, span), delivery)| Ready { publications, delivery, span });
+                join_all(ready.map(|ready| self.store_one(ready, revision))).await;
             }
-            Err(QueueError::TooLarge { .. }) => {
-                join_all(ready.into_iter().map(|(p, d)| self.store_one(p, d, revision))).await;
-            }
-            Err(error) => {
+            Err(Unconcluded { error, deliveries }) => {
                 self.trouble(&error);
+                for (_, span) in &mut parts {
+                    span.fail("queue_unavailable");
+                }
                 let delay_ms = self.backoff_ms();
-                join_all(ready.into_iter().map(|(_, d)| self.give_back(d, delay_ms))).await;
+                join_all(deliveries.into_iter().map(|d| self.give_back(d, delay_ms))).await;
             }
         }
     }
 
-    async fn store_one(&self, publications: Vec<Publication>, delivery: Delivery, rev: &Revision) {
+    async fn store_one(&self, ready: Ready, rev: &Revision) {
+        let Ready { publications, delivery, mut span } = ready;
         let queue = &self.node.ports.queue;
         let mut stored = queue.publish(publications).await;
         if let Err(error @ QueueError::TooLarge { .. }) = stored {
-            let Step::Publish(dead) = self.dead(&delivery, rev, "too_large", error.to_string())
+            let Step::Publish(dead, _) = self.dead(&delivery, rev, "too_large", error.to_string())
             else {
                 return self.give_back(delivery, MAX_BACKOFF_MS).await;
             };
             stored = queue.publish(dead).await;
         }
         match stored {
-            Ok(_) => self.ack(delivery).await,
+            Ok(_) => self.ack(delivery, span).await,
             Err(error) => {
+                span.fail("queue_unavailable");
                 self.trouble(&error);
                 self.give_back(delivery, self.backoff_ms()).await;
             }
@@ -232,10 +254,14 @@ impl Dispatcher {
         if hangs {
             self.say_unresolved(&message);
         }
+        let mut span = self.node.tracer.process("router.dispatch", &from.message);
         let decision = table.decide(&request);
         let verdict = decision.verdict;
+        tag(&mut span, &message, verdict.as_ref());
+        span.tag("revision", table.revision());
         let data = data(verdict.as_ref().ok(), &decision.candidates, &request, hangs);
-        let origin = Origin::new(&from.message, table.revision(), self.node.ports.clock.now_ms());
+        let now_ms = self.node.ports.clock.now_ms();
+        let origin = Origin::new(&from.message, span.context(), table.revision(), now_ms);
         let written = match verdict {
             Ok(route) => {
                 tracing::debug!(
@@ -256,7 +282,7 @@ impl Dispatcher {
             }
         };
         match written {
-            Ok(publications) => Step::Publish(publications),
+            Ok(publications) => Step::Publish(publications, span),
             Err(error) => self.dead(from, table.revision(), "unwritable", error.to_string()),
         }
     }
@@ -279,18 +305,21 @@ impl Dispatcher {
             tenant.id = %stored.subject.tenant(), seq = stored.seq, reason, detail, "dead letter"
         );
         let labels = DeadLetterLabels { role: crate::ROLE.to_owned(), reason: reason.to_owned() };
-        let origin = Origin::new(stored, revision, self.node.ports.clock.now_ms());
+        let mut span = self.node.tracer.process("router.dispatch", stored);
+        span.fail(reason);
+        let now_ms = self.node.ports.clock.now_ms();
+        let origin = Origin::new(stored, span.context(), revision, now_ms);
         match origin.dead(reason, detail, from.failures) {
             Ok(publications) => {
                 self.node.metrics.dead_letters.get_or_create(&labels).inc();
-                Step::Publish(publications)
+                Step::Publish(publications, span)
             }
             Err(_) => Step::Later { delay_ms: MAX_BACKOFF_MS },
         }
     }
 
     /// An ack that failed brings the message back, and its ids make that harmless.
-    async fn ack(&self, delivery: Delivery) {
+    async fn ack(&self, delivery: Delivery, _until_then: Span) {
         if let Err(error) = delivery.ack().await {
             tracing::warn!(%error, "ack failed; the message will be routed again");
         }
@@ -306,7 +335,10 @@ impl Dispatcher {
 
     fn trouble(&self, error: &(dyn std::error::Error + 'static)) {
         let count = self.troubles.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        tracing::warn!(error, count, "routing waits for the backend");
+        // Ever fewer lines about one outage.
+        if count.is_power_of_two() {
+            tracing::warn!(error, count, "routing waits for the backend");
+        }
     }
 
     fn fine(&self) {
@@ -320,9 +352,22 @@ impl Dispatcher {
     /// Waits before the next pull while the backend has trouble.
     async fn pause(&self) {
         if self.troubles.load(Ordering::Relaxed) > 0 {
-            tokio::time::sleep(Duration::from_millis(self.backoff_ms())).await;
+            let pause_ms = self.backoff_ms().min(MAX_PULL_PAUSE_MS);
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         }
     }
+}
+
+/// Says what a message is and where it goes.
+fn tag(span: &mut Span, message: &Message, verdict: Result<&Route, &Miss>) {
+    span.tag("message.id", &message.id).tag("platform", &message.platform);
+    match verdict {
+        Ok(route) => span
+            .tag("flow.name", &route.flow)
+            .tag("gen_ai.agent.name", &route.agent)
+            .count("flow.score", route.score),
+        Err(miss) => span.tag("route.miss", &miss.reason()),
+    };
 }
 
 /// The agent that the sender asked for by name.

@@ -6,7 +6,7 @@ use aof_shared::clock::UnixMs;
 use aof_shared::dead::DeadLetter;
 use aof_shared::event::{Event, EventType};
 use aof_shared::ids::{EventId, MessageId, ReplyId, Revision, RunId, TaskId};
-use aof_shared::message::{Message, Reply, ReplyContent, Task};
+use aof_shared::message::{Message, PINNED_AGENT, Reply, ReplyContent, Task};
 use aof_shared::queue::{Publication, Stored};
 use aof_shared::subject::Subject;
 use aof_shared::trace::{CAUSATION, TRACEPARENT, TraceContext, causation};
@@ -39,8 +39,14 @@ pub(crate) struct Origin<'a> {
 type Publications = Result<Vec<Publication>, serde_json::Error>;
 
 impl<'a> Origin<'a> {
-    pub(crate) fn new(stored: &'a Stored, revision: &'a Revision, at_ms: UnixMs) -> Self {
-        Self { stored, trace: TraceContext::of(&stored.headers).child(), revision, at_ms }
+    /// `trace` is the span of the work on it.
+    pub(crate) fn new(
+        stored: &'a Stored,
+        trace: TraceContext,
+        revision: &'a Revision,
+        at_ms: UnixMs,
+    ) -> Self {
+        Self { stored, trace, revision, at_ms }
     }
 
     /// The task, and that it was routed. `data` is what led there.
@@ -64,7 +70,10 @@ impl<'a> Origin<'a> {
             decision: None,
         };
         let published = Publication::json(subject, id.0, &task)?;
-        let published = published.ordered_by(key).with_priority(task.priority);
+        let mut published = published.ordered_by(key).with_priority(task.priority);
+        if let Some(agent) = self.stored.headers.get(PINNED_AGENT) {
+            published = published.with_header(PINNED_AGENT, agent);
+        }
         Ok(vec![self.traced(published, event.id), self.journaled(&event)?])
     }
 

@@ -48,13 +48,9 @@ pub async fn start(node: &Node) -> Result<(), StartError> {
         ack_wait_ms: ACK_WAIT_MS,
         max_ack_pending: MAX_ACK_PENDING,
     };
-    let consumer = node.ports.queue.consumer(spec).await.map_err(|error| StartError {
-        role: ROLE,
-        reason: format!("the consumer `{ROLE}` of INBOUND cannot be opened: {error}"),
-        source: Some(Box::new(error)),
-    })?;
-    node.lifecycle.spawn(reload(node.clone(), changes, table.clone()));
-    node.lifecycle.spawn(Arc::new(Dispatcher::new(node, table)).run(consumer));
+    let consumer = node.consumer(ROLE, spec).await?;
+    node.keep(ROLE, reload(node.clone(), changes, table.clone()));
+    node.keep(ROLE, Arc::new(Dispatcher::new(node, table)).run(consumer));
     node.health.up(ROLE);
     Ok(())
 }

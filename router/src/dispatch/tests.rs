@@ -48,7 +48,9 @@ async fn rig(snapshot: Snapshot) -> Rig {
         ports,
         config: Config::new(snapshot),
         metrics: Arc::new(Metrics::default()),
+        tracer: aof_shared::trace::Tracer::default(),
         health: Health::default(),
+        members: Default::default(),
         lifecycle: root.child(),
     };
     crate::start(&node).await.expect("a started router");
