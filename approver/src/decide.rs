@@ -7,8 +7,8 @@ use aof_shared::ids::{EventId, ReplyId};
 use aof_shared::message::{Priority, Reply, ReplyContent};
 use aof_shared::queue::Publication;
 use aof_shared::store::Settlement;
-use aof_shared::subject::Subject;
-use aof_shared::trace::{CAUSATION, TRACEPARENT, TraceContext};
+use aof_shared::subject::{Stream, Subject};
+use aof_shared::trace::{CAUSATION, Span, SpanKind, TRACEPARENT, TraceContext};
 use serde_json::json;
 
 use crate::chain;
@@ -36,6 +36,16 @@ pub(crate) struct Verdict {
 pub(crate) struct Origin {
     pub(crate) trace: TraceContext,
     pub(crate) cause: EventId,
+}
+
+/// Says what a span is about.
+pub(crate) fn tag(span: &mut Span, action: &HeldAction) {
+    span.tag("tenant.id", &action.tenant)
+        .tag("flow.name", &action.flow)
+        .tag("message.id", &action.message().id)
+        .tag("run.id", &action.run)
+        .tag("action.id", &action.id)
+        .tag("revision", &action.revision);
 }
 
 /// The id of the event that told that `action` is held; see ARCHITECTURE.md, *Event ids*.
@@ -209,6 +219,11 @@ pub(crate) async fn settle(
 ) -> Result<bool, HandleError> {
     let action = &approval.action;
     let at_ms = desk.now_ms();
+    let opening = desk.tracer.span("approver.decide", SpanKind::Producer);
+    let mut span = opening.under(Some(origin.trace)).start();
+    tag(&mut span, action);
+    span.tag_published(Stream::Tasks).tag("approval.status", &verdict.status.as_str());
+    let origin = Origin { trace: span.context(), ..origin };
     let mut outbox = also;
     outbox.extend(consequences(approval, &verdict, at_ms, origin)?);
     let settlement = Settlement { status: verdict.status, at_ms, outbox };
@@ -223,6 +238,7 @@ pub(crate) async fn settle(
             status = verdict.status.as_str(),
             waited_ms = at_ms.saturating_sub(action.held_at_ms),
             reason = verdict.reason,
+            trace_id = %origin.trace.trace_id(),
             "action decided"
         );
         return Ok(true);

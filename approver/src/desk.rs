@@ -1,16 +1,15 @@
-//! What the loops share: ports, wake-ups, and the traces of what is held.
+//! What the loops share: ports, wake-ups, series, spans.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use aof_shared::clock::UnixMs;
-use aof_shared::ids::ActionId;
 use aof_shared::lifecycle::Lifecycle;
 use aof_shared::node::{Health, Node};
 use aof_shared::queue::{Publication, QueueError};
 use aof_shared::store::{Ports, StoreError};
 use aof_shared::telemetry::{ApprovalLabels, DeadLetterLabels, Metrics};
-use aof_shared::trace::TraceContext;
+use aof_shared::throttle::Throttle;
+use aof_shared::trace::Tracer;
 use tokio::sync::Notify;
 
 use crate::ROLE;
@@ -18,8 +17,8 @@ use crate::ROLE;
 /// Pause before something that the backend refused is tried again, in ms.
 pub(crate) const RETRY_MS: u64 = 500;
 
-/// Held actions whose trace is remembered; decisions on older ones continue the vote's.
-const REMEMBERED_TRACES: usize = 10_000;
+/// One log line in this time about what each loop waits for.
+const SAY_AWAY_EVERY_MS: u64 = 30_000;
 
 /// Why a delivery or settlement was not handled.
 #[derive(Debug, thiserror::Error)]
@@ -76,13 +75,9 @@ pub(crate) struct Desk {
     /// Something was held, or found to be overdue.
     pub(crate) held: Notify,
     metrics: Arc<Metrics>,
-    traces: Mutex<Traces>,
-}
-
-#[derive(Default)]
-struct Traces {
-    by_action: HashMap<ActionId, TraceContext>,
-    oldest_first: VecDeque<ActionId>,
+    /// What was logged of backends that are away.
+    said: Throttle,
+    pub(crate) tracer: Tracer,
 }
 
 impl Desk {
@@ -94,7 +89,8 @@ impl Desk {
             settled: Notify::new(),
             held: Notify::new(),
             metrics: node.metrics.clone(),
-            traces: Mutex::default(),
+            said: Throttle::new(SAY_AWAY_EVERY_MS),
+            tracer: node.tracer.clone(),
         }
     }
 
@@ -107,25 +103,6 @@ impl Desk {
         self.ports.queue.publish(batch).await.map(|_receipts| ())
     }
 
-    /// Remembers the trace that an action was held in.
-    pub(crate) fn remember_trace(&self, id: ActionId, trace: TraceContext) {
-        let mut traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
-        if traces.by_action.insert(id, trace).is_none() {
-            traces.oldest_first.push_back(id);
-        }
-        if traces.oldest_first.len() > REMEMBERED_TRACES
-            && let Some(oldest) = traces.oldest_first.pop_front()
-        {
-            traces.by_action.remove(&oldest);
-        }
-    }
-
-    /// A span in the trace that the action was held in, if that is known.
-    pub(crate) fn trace_of(&self, id: ActionId) -> Option<TraceContext> {
-        let traces = self.traces.lock().unwrap_or_else(PoisonError::into_inner);
-        traces.by_action.get(&id).map(|trace| trace.child())
-    }
-
     /// Counts an approval of `flow` that is `status` now.
     pub(crate) fn count_approval(&self, flow: &str, status: &str) {
         let labels = ApprovalLabels { flow: flow.to_owned(), status: status.to_owned() };
@@ -136,6 +113,13 @@ impl Desk {
     pub(crate) fn count_dead_letter(&self, reason: &str) {
         let labels = DeadLetterLabels { role: ROLE.to_owned(), reason: reason.to_owned() };
         self.metrics.dead_letters.get_or_create(&labels).inc();
+    }
+
+    /// Says that `what` waits for a backend, once in a while.
+    pub(crate) fn waits(&self, what: &'static str, error: &dyn std::error::Error) {
+        if self.said.allows(what, self.now_ms()) {
+            tracing::warn!(error = chain_of(error), "{what} waits for the backend");
+        }
     }
 
     /// Waits before the next try, or until the lifecycle stops.

@@ -7,19 +7,20 @@ use std::time::Duration;
 
 use aof_shared::action::{Approval, ApprovalStatus};
 use aof_shared::clock::UnixMs;
-use aof_shared::trace::TraceContext;
+use aof_shared::trace::{Continued, SpanKind};
 use tokio::time::Instant;
 
 use crate::decide::{self, Origin, Verdict};
-use crate::desk::{Desk, HandleError, RETRY_MS, chain_of};
+use crate::desk::{Desk, HandleError, RETRY_MS};
 
 /// Overdue approvals settled between two looks at the lifecycle.
 const BATCH: usize = 128;
 /// How often the clock is compared with the next expiry, in ms: bounds how late an expiry
 /// is when the clock was set forward. Costs no I/O.
 const CLOCK_CHECK_MS: u64 = 250;
-/// How often the store is asked for an expiry that another approver took in, in ms.
-const REFRESH_MS: u64 = 30_000;
+/// How often the store is asked for an expiry that another approver took in, in ms: bounds
+/// how late one is whose approver died.
+const REFRESH_MS: u64 = 5_000;
 
 /// Runs until the lifecycle stops.
 pub(crate) async fn run(desk: &Desk) {
@@ -27,7 +28,7 @@ pub(crate) async fn run(desk: &Desk) {
         match sweep(desk).await {
             Ok(next) => wait(desk, next).await,
             Err(error) => {
-                tracing::warn!(error = chain_of(&error), "expiry waits");
+                desk.waits("expiry", &error);
                 desk.pause().await;
             }
         }
@@ -50,8 +51,12 @@ async fn sweep(desk: &Desk) -> Result<Option<UnixMs>, HandleError> {
 
 async fn expire(desk: &Desk, approval: &Approval) -> Result<bool, HandleError> {
     let action = &approval.action;
-    let trace = desk.trace_of(action.id).unwrap_or_else(TraceContext::start);
-    let origin = Origin { trace, cause: decide::held_event(action) };
+    let waited_ms = desk.now_ms().saturating_sub(action.held_at_ms);
+    let at = Continued::after(action.trace(), waited_ms, None);
+    let opening = desk.tracer.span("approver.expiry", SpanKind::Internal);
+    let mut span = opening.under(at.parent).linked(at.link).start();
+    decide::tag(&mut span, action);
+    let origin = Origin { trace: span.context(), cause: decide::held_event(action) };
     let verdict = Verdict { status: ApprovalStatus::Expired, by: Vec::new(), reason: None };
     decide::settle(desk, approval, verdict, origin, Vec::new()).await
 }

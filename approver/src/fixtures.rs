@@ -72,6 +72,7 @@ pub(crate) fn action_of(tenant: &TenantId, event_id: &str) -> HeldAction {
         nonce: "n".to_owned(),
         digest: String::new(),
         task: Box::new(task),
+        traceparent: None,
     };
     action.digest = action.compute_digest();
     action

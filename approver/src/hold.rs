@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use aof_shared::action::{ActionMessage, ApprovalStatus, HeldAction};
 use aof_shared::ids::{ActionId, TenantId};
-use aof_shared::queue::{Cause, Consumer, Delivery, Headers};
-use aof_shared::trace::TraceContext;
+use aof_shared::queue::{Cause, Consumer, Delivery};
+use aof_shared::trace::Span;
 use futures_util::future::join_all;
 
 use crate::ROLE;
@@ -48,7 +48,7 @@ pub(crate) async fn run(desk: &Desk, consumer: &dyn Consumer) {
             }
             Err(error) => {
                 desk.health.down(ROLE, format!("cannot pull from ACTIONS: {error}"));
-                tracing::warn!(error = chain_of(&error), "approver waits for the queue");
+                desk.waits("approver", &error);
                 desk.pause().await;
             }
         }
@@ -76,8 +76,15 @@ async fn handle_batch(desk: &Desk, batch: Vec<Delivery>) {
         for Item { delivery, work } in items {
             let tenant = delivery.message.subject.tenant();
             let handled = match work {
-                Work::Hold(action) => hold(desk, tenant, *action, &delivery.message.headers).await,
-                Work::Vote(ballot) => vote::cast(desk, tenant, &ballot).await,
+                Work::Hold(action) => {
+                    let mut span = desk.tracer.process("approver.hold", &delivery.message);
+                    let handled = hold(desk, tenant, *action, &mut span).await;
+                    if handled.is_err() {
+                        span.fail("not_held");
+                    }
+                    handled
+                }
+                Work::Vote(ballot) => vote::cast(desk, tenant, ballot).await,
             };
             conclude(desk, delivery, handled).await;
         }
@@ -116,7 +123,7 @@ async fn conclude(desk: &Desk, delivery: Delivery, handled: Result<Handled, Hand
             match error.hopeless().or(worn_out) {
                 Some(reason) => give_up(desk, delivery, reason, &error).await,
                 None => {
-                    tracing::warn!(?delivery, error = chain_of(&error), "delivery waits");
+                    desk.waits("a held action or vote", &error);
                     // The backend is away, which is not the delivery's fault.
                     delivery.nak(RETRY_MS, Cause::Deferred).await
                 }
@@ -150,21 +157,22 @@ async fn hold(
     desk: &Desk,
     tenant: &TenantId,
     action: HeldAction,
-    headers: &Headers,
+    span: &mut Span,
 ) -> Result<Handled, HandleError> {
     for named in [&action.tenant, &action.message().tenant] {
         if named != tenant {
             return Err(HandleError::Foreign { named: named.to_string() });
         }
     }
-    let trace = TraceContext::of(headers);
-    desk.remember_trace(action.id, trace);
+    decide::tag(span, &action);
+    let trace = span.context();
     let store = &desk.ports.store;
     if store.hold(&action).await? {
         tracing::info!(
             tenant.id = %action.tenant, flow.name = %action.flow, action.id = %action.id,
             message.id = %action.message().id, rule = %action.rule,
-            chain = %action.quorum.chain, require = action.quorum.require, "action held"
+            chain = %action.quorum.chain, require = action.quorum.require,
+            trace_id = %trace.trace_id(), "action held"
         );
         desk.count_approval(action.flow.as_str(), ApprovalStatus::Pending.as_str());
     }
@@ -177,7 +185,7 @@ async fn hold(
         return Ok(Handled::Done);
     }
     let action = &approval.action;
-    let origin = Origin { trace: trace.child(), cause: decide::held_event(action) };
+    let origin = Origin { trace, cause: decide::held_event(action) };
     if let Some(reason) = decide::flaw(action) {
         let by = Vec::new();
         let verdict = Verdict { status: ApprovalStatus::Denied, by, reason: Some(reason) };

@@ -50,13 +50,9 @@ pub async fn start(node: &Node) -> Result<(), StartError> {
         ack_wait_ms: ACK_WAIT_MS,
         max_ack_pending: MAX_ACK_PENDING,
     };
-    let consumer = node.ports.queue.consumer(spec).await.map_err(|error| StartError {
-        role: ROLE,
-        reason: "the queue did not open its consumer; see whether the backend is up".to_owned(),
-        source: Some(Box::new(error)),
-    })?;
+    let consumer = node.consumer(ROLE, spec).await?;
     let desk = Arc::new(Desk::new(node));
-    node.lifecycle.spawn(run(desk, consumer));
+    node.keep(ROLE, run(desk, consumer));
     node.health.up(ROLE);
     Ok(())
 }

@@ -24,7 +24,7 @@ pub(crate) async fn run(desk: &Desk, done: &CancellationToken) {
         let wait_ms = match drain(desk).await {
             Ok(()) => POLL_MS,
             Err(error) => {
-                tracing::warn!(error = chain_of(&error), "outbox waits");
+                desk.waits("outbox", &error);
                 RETRY_MS
             }
         };

@@ -9,7 +9,7 @@ use aof_shared::action::{ApprovalStatus, Choice};
 use aof_shared::event::EventType;
 use aof_shared::ids::{EventId, TenantId};
 use aof_shared::message::{Priority, ReplyContent};
-use aof_shared::trace::{CAUSATION, TRACEPARENT};
+use aof_shared::trace::{CAUSATION, SAME_TRACE_MS, TRACEPARENT};
 
 use self::stage::Stage;
 use crate::fixtures::{TIMEOUT_MS, action, action_of, quorum};
@@ -51,6 +51,25 @@ async fn a_held_action_is_shown_and_approved_by_its_quorum_once() {
             format!(r#"agentflow_approvals_total{{flow="prod-k8s-flow",status="{status}"}} 1"#);
         assert!(metrics.contains(&line), "{line} is missing in\n{metrics}");
     }
+    stage.stop(approver).await;
+}
+
+#[tokio::test]
+async fn a_decision_after_more_than_an_hour_has_a_trace_of_its_own() {
+    let stage = Stage::open().await;
+    let approver = stage.start().await;
+    let mut action = action();
+    action.expires_at_ms += SAME_TRACE_MS;
+    action.digest = action.compute_digest();
+    stage.hold(&action).await;
+    stage.until_cards(&action, 1).await;
+    stage.advance_ms(SAME_TRACE_MS);
+    stage.vote(&action, "slack/a", Choice::Deny).await;
+    let (stored, _) = stage.until_decided(&action).await;
+    let decided = &stage.until_events(EventType::ActionDenied, 1).await[0];
+    let trace = &stored.headers[TRACEPARENT][3..35];
+    assert_ne!(trace, stage.trace_id());
+    assert_eq!(decided.trace_id.as_deref(), Some(trace));
     stage.stop(approver).await;
 }
 

@@ -12,7 +12,7 @@ use aof_shared::ids::{ActionId, EventId, TenantId};
 use aof_shared::message::Address;
 use aof_shared::queue::{Publication, Stored};
 use aof_shared::store::ApprovalFilter;
-use aof_shared::trace::{TraceContext, causation};
+use aof_shared::trace::{Continued, Span, SpanKind, TraceContext, causation};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -50,6 +50,7 @@ pub(crate) struct Ballot {
     /// The delivery's dedupe id: one event a vote, however often it is delivered.
     delivery: Uuid,
     published_at_ms: UnixMs,
+    /// What the gateway saw; the vote's own span once that is open.
     trace: TraceContext,
     cause: Option<EventId>,
 }
@@ -130,7 +131,7 @@ fn look_again(now_ms: UnixMs, published_at_ms: UnixMs) -> Option<u64> {
 pub(crate) async fn cast(
     desk: &Desk,
     tenant: &TenantId,
-    ballot: &Ballot,
+    mut ballot: Ballot,
 ) -> Result<Handled, HandleError> {
     // Read before the vote is recorded: a card of a later state has a later version.
     let now_ms = desk.now_ms();
@@ -138,8 +139,35 @@ pub(crate) async fn cast(
         if let Some(delay_ms) = look_again(now_ms, ballot.published_at_ms) {
             return Ok(Handled::Later(delay_ms));
         }
-        return reject(desk, tenant, None, ballot, Rejection::Unknown).await;
+        return reject(desk, tenant, None, &ballot, Rejection::Unknown).await;
     };
+    let mut span = open(desk, &approval, &ballot, now_ms);
+    ballot.trace = span.context();
+    let handled = counted_or_not(desk, approval, &ballot, now_ms).await;
+    if handled.is_err() {
+        span.fail("not_recorded");
+    }
+    handled
+}
+
+/// The vote's span: in the trace of what it is about, linked to what the gateway saw.
+fn open(desk: &Desk, approval: &Approval, ballot: &Ballot, now_ms: UnixMs) -> Span {
+    let action = &approval.action;
+    let waited_ms = now_ms.saturating_sub(action.held_at_ms);
+    let at = Continued::after(action.trace(), waited_ms, Some(ballot.trace));
+    let opening = desk.tracer.span("approver.vote", SpanKind::Consumer);
+    let mut span = opening.under(at.parent).linked(at.link).start();
+    decide::tag(&mut span, action);
+    span
+}
+
+async fn counted_or_not(
+    desk: &Desk,
+    approval: Approval,
+    ballot: &Ballot,
+    now_ms: UnixMs,
+) -> Result<Handled, HandleError> {
+    let tenant = &approval.action.tenant;
     if let Err(rejection) = admit(&approval, &ballot.vote, now_ms) {
         if rejection == Rejection::Expired {
             desk.held.notify_one();
@@ -148,7 +176,7 @@ pub(crate) async fn cast(
     }
     if approval.status != ApprovalStatus::Pending {
         // This very vote was recorded by an earlier delivery; the decision has followed.
-        let voted = voted(desk, &approval, ballot, now_ms)?;
+        let voted = voted(&approval, ballot, now_ms)?;
         desk.publish(vec![voted]).await?;
         return Ok(Handled::Done);
     }
@@ -208,8 +236,8 @@ async fn count(
     version: u64,
 ) -> Result<Handled, HandleError> {
     let action = &approval.action;
-    let voted = voted(desk, &approval, ballot, version)?;
-    let origin = Origin { cause: vote_event(ballot), ..origin(desk, &approval, ballot) };
+    let voted = voted(&approval, ballot, version)?;
+    let origin = Origin { cause: vote_event(ballot), ..origin(&approval, ballot) };
     let verdict = match tally(&action.quorum, &action.requester, &approval.votes) {
         Tally::Pending { missing } => {
             let card = decide::card(&approval, missing, version, origin)?;
@@ -243,7 +271,7 @@ async fn reject(
     let publication = match approval {
         Some(approval) => decide::journal(
             decide::event(&approval.action, id, kind, at_ms).with(data),
-            origin(desk, approval, ballot),
+            origin(approval, ballot),
         )?,
         None => {
             let mut event = Event::new(id, tenant, kind, at_ms).with(data);
@@ -273,7 +301,6 @@ fn vote_event(ballot: &Ballot) -> EventId {
 }
 
 fn voted(
-    desk: &Desk,
     approval: &Approval,
     ballot: &Ballot,
     at_ms: UnixMs,
@@ -284,7 +311,7 @@ fn voted(
     data["missing"] = json!(tally(&action.quorum, &action.requester, &approval.votes).missing());
     let kind = EventType::ApprovalVoted;
     let event = decide::event(action, vote_event(ballot), kind, at_ms).with(data);
-    decide::journal(event, origin(desk, approval, ballot))
+    decide::journal(event, origin(approval, ballot))
 }
 
 fn vote_data(ballot: &Ballot) -> Value {
@@ -298,11 +325,11 @@ fn vote_data(ballot: &Ballot) -> Value {
     })
 }
 
-/// The trace of the held action, caused by what the gateway saw, else by the holding.
-fn origin(desk: &Desk, approval: &Approval, ballot: &Ballot) -> Origin {
+/// The vote's span, caused by what the gateway saw, else by the holding.
+fn origin(approval: &Approval, ballot: &Ballot) -> Origin {
     let action = &approval.action;
     Origin {
-        trace: desk.trace_of(action.id).unwrap_or_else(|| ballot.trace.child()),
+        trace: ballot.trace,
         cause: ballot.cause.unwrap_or_else(|| decide::held_event(action)),
     }
 }

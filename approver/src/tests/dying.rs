@@ -229,6 +229,7 @@ store! {
         fn finish_send(_: &TenantId, _: ReplyId, _: Option<&str>) -> ();
         fn abort_send(_: &TenantId, _: ReplyId) -> ();
         fn put_key(_: &ApiKey) -> ();
+        fn put_first_key(_: &ApiKey) -> bool;
         fn key_by_hash(_: &str) -> Option<ApiKey>;
         fn keys(_: Option<&TenantId>) -> Vec<ApiKey>;
         fn revoke_key(_: Option<&TenantId>, _: &str, _: UnixMs) -> bool;

@@ -19,7 +19,7 @@ use aof_shared::queue::{Publication, ReadRange, Stored};
 use aof_shared::store::Ports;
 use aof_shared::subject::{Stream, Subject};
 use aof_shared::telemetry::Metrics;
-use aof_shared::trace::{TRACEPARENT, TraceContext};
+use aof_shared::trace::{TRACEPARENT, TraceContext, Tracer};
 
 use crate::fixtures::{NOW_MS, who};
 
@@ -92,7 +92,9 @@ impl Stage {
             ports,
             config: Config::new(Snapshot::default()),
             metrics: self.metrics.clone(),
+            tracer: Tracer::default(),
             health: Health::default(),
+            members: Default::default(),
             lifecycle: lifecycle.clone(),
         };
         crate::start(&node).await.expect("the approver starts");
@@ -124,13 +126,18 @@ impl Stage {
 
     pub(super) async fn hold_as(&self, tenant: &TenantId, action: &HeldAction) {
         let id = EventId::derive(action.id.0, "holding").0;
-        self.publish(tenant, id, &ActionMessage::Held(Box::new(action.clone()))).await;
+        self.publish(tenant, id, &ActionMessage::Held(Box::new(self.traced(action)))).await;
     }
 
     /// As after a lost ack that outlived the dedupe window.
     pub(super) async fn hold_again(&self, action: &HeldAction) {
         let id = uuid::Uuid::now_v7();
-        self.publish(&action.tenant, id, &ActionMessage::Held(Box::new(action.clone()))).await;
+        self.publish(&action.tenant, id, &ActionMessage::Held(Box::new(self.traced(action)))).await;
+    }
+
+    /// As the worker holds it, in the stage's trace.
+    fn traced(&self, action: &HeldAction) -> HeldAction {
+        HeldAction { traceparent: Some(self.trace.traceparent()), ..action.clone() }
     }
 
     /// A vote that names the action; a millisecond passes first, as between people.
@@ -156,7 +163,11 @@ impl Stage {
     async fn publish(&self, tenant: &TenantId, id: uuid::Uuid, message: &ActionMessage) {
         let subject = Subject::action(tenant);
         let publication = Publication::json(subject, id, message).expect("JSON");
-        let publication = publication.with_header(TRACEPARENT, self.trace.traceparent());
+        let trace = match message {
+            ActionMessage::Held(_) => self.trace,
+            ActionMessage::Vote(_) => TraceContext::start(), // a request of its own
+        };
+        let publication = publication.with_header(TRACEPARENT, trace.traceparent());
         self.ports().queue.publish(vec![publication]).await.expect("published");
     }
 
