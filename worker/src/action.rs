@@ -1,6 +1,7 @@
 //! Held actions: asking for a decision, and running what was decided, once.
 
 pub(crate) mod decide;
+pub(crate) mod end;
 pub(crate) mod hold;
 
 use std::path::PathBuf;

@@ -8,10 +8,13 @@ mod model;
 mod prompt;
 pub(crate) mod stream;
 
+use std::time::Duration;
+
 use aof_shared::action::HeldAction;
 use aof_shared::config::Runtime;
 use aof_shared::message::RunStatus;
-use aof_shared::store::{RunEnd, RunStart, RunState};
+use aof_shared::store::{RunEnd, RunStart, RunState, StoreError};
+use tokio::time::Instant;
 
 use self::stream::AnswerStream;
 use crate::action;
@@ -62,6 +65,11 @@ pub(crate) struct Run<'a> {
     pub(crate) stream: AnswerStream,
 }
 
+/// How long a run's state is tried to be stored: longer than a database takes to restart.
+const SAVE_PATIENCE: Duration = Duration::from_secs(60);
+/// Pause between two tries.
+const SAVE_PAUSE: Duration = Duration::from_millis(200);
+
 /// What a part of a run came to.
 pub(crate) enum Next {
     /// The turn goes on.
@@ -83,18 +91,29 @@ impl Next {
 }
 
 impl Run<'_> {
-    /// Makes what happened so far outlive this worker.
+    /// Makes what happened so far outlive this worker. A store that is away for a while is
+    /// waited for: what already ran would be `uncertain` without it.
     ///
     /// # Errors
-    /// [`Interrupted::Store`].
+    /// [`Interrupted::Store`], after [`SAVE_PATIENCE`].
     pub(crate) async fn save(&mut self) -> Result<(), Interrupted> {
         self.checkpoint.answer.clear();
         self.checkpoint.answer.push_str(self.stream.text());
         let job = self.job;
         let saved = self.checkpoint.to_json();
         let store = &job.worker.node.ports.store;
-        store.save_checkpoint(job.tenant(), job.task.run, &saved).await?;
-        Ok(())
+        let until = Instant::now() + SAVE_PATIENCE;
+        loop {
+            let tried = store.save_checkpoint(job.tenant(), job.task.run, &saved).await;
+            match tried {
+                Err(StoreError::Unavailable { .. } | StoreError::Unconfirmed { .. })
+                    if Instant::now() < until =>
+                {
+                    tokio::time::sleep(SAVE_PAUSE).await;
+                }
+                ended => return Ok(ended?),
+            }
+        }
     }
 }
 
@@ -163,14 +182,17 @@ async fn turn(mut run: Run<'_>) -> Result<Turned, Interrupted> {
             run.save().await?;
             Next::Go
         }
-        Some(Pending::Held { call, action }) => match settle(&mut run, call, action).await? {
-            Some(next) => next,
-            None => return Ok(Turned::Ignored),
-        },
+        Some(Pending::Held { call, action }) => {
+            match Box::pin(settle(&mut run, call, action)).await? {
+                Some(next) => next,
+                None => return Ok(Turned::Ignored),
+            }
+        }
     };
+    // What a plain run has no need of is boxed, so that thousands of runs stay small.
     let next = match next {
         Next::Go => match run.job.setup.agent.runtime {
-            Runtime::Command => command::run(&mut run).await?,
+            Runtime::Command => Box::pin(command::run(&mut run)).await?,
             Runtime::Model => model::run(&mut run).await?,
             Runtime::Remote => Next::failed(
                 "unsupported",

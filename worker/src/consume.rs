@@ -52,12 +52,14 @@ pub(crate) enum Report {
     Freed,
     /// It is settled and cost so much.
     Ended { tenant: TenantId, cost: i64 },
+    /// A backend is away: what starts now would come back.
+    Away,
     /// A limit sent it back.
     Deferred { tenant: TenantId, scope: Scope, until: Instant },
 }
 
-/// Tasks whose deferral was journaled already. Forgets when it grows too large, and the
-/// derived ids then keep the journal clean.
+/// Tasks that something was done for once. Forgets when it grows too large: then it may be
+/// done once more, which derived ids keep out of the journal.
 #[derive(Default)]
 pub(crate) struct Told(Mutex<std::collections::HashSet<TaskId>>);
 
@@ -72,6 +74,11 @@ impl Told {
             told.clear();
         }
         told.insert(task)
+    }
+
+    /// True after [`Told::first`].
+    pub(crate) fn has(&self, task: TaskId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&task)
     }
 
     /// It ran: nothing more to remember.
@@ -145,13 +152,13 @@ pub(crate) struct Dispatcher {
     report: mpsc::Sender<Report>,
 }
 
-/// Starts the loop as a task of the node's lifecycle.
+/// Starts the loop on the node, which it must not end before.
 pub(crate) fn start(dispatcher: Dispatcher) {
-    let lifecycle = dispatcher.worker.node.lifecycle.clone();
+    let node = dispatcher.worker.node.clone();
     let (name, named) = mpsc::channel(NAMED_QUEUE);
     let feeder = feed(dispatcher.worker.clone(), dispatcher.consumer.clone(), name);
-    lifecycle.spawn(feeder);
-    lifecycle.spawn(dispatcher.run(named));
+    node.keep(ROLE, feeder);
+    node.keep(ROLE, dispatcher.run(named));
 }
 
 /// Passes on which tenants have work; the only caller of `active_tenants`.
@@ -171,7 +178,7 @@ async fn feed(worker: Arc<Worker>, consumer: Arc<dyn Consumer>, name: mpsc::Send
             }
             Err(error) => {
                 worker.node.health.down(ROLE, format!("the queue does not answer: {error}"));
-                tokio::time::sleep(BACKEND_RETRY).await;
+                let _ = tokio::time::timeout(BACKEND_RETRY, lifecycle.stopped()).await;
             }
         }
     }
@@ -272,6 +279,7 @@ impl Dispatcher {
         match report {
             Report::Freed => self.blocked = self.blocked.filter(|block| block.why == Why::Time),
             Report::Ended { tenant, cost } => self.schedule.ended(&tenant, cost),
+            Report::Away => self.block(Instant::now() + BACKEND_RETRY, Why::Time),
             Report::Deferred { tenant, scope, until } => {
                 self.schedule.ended(&tenant, 0);
                 match scope {
@@ -303,7 +311,9 @@ impl Dispatcher {
         let deliveries = match pulled {
             Ok(deliveries) => deliveries,
             Err(error) => {
-                tracing::warn!(error = %error, "pull failed");
+                if self.worker.may_say("pull") {
+                    tracing::warn!(error = %error, "pull failed; work waits for the queue");
+                }
                 self.block(Instant::now() + BACKEND_RETRY, Why::Time);
                 Vec::new()
             }
@@ -343,7 +353,9 @@ impl Dispatcher {
                     break;
                 }
                 Err(error) => {
-                    tracing::warn!(error = %error, "no place was given");
+                    if self.worker.may_say("limits") {
+                        tracing::warn!(error = %error, "no place was given; work waits");
+                    }
                     self.block(Instant::now() + BACKEND_RETRY, Why::Time);
                     break;
                 }

@@ -9,7 +9,9 @@ use aof_shared::message::{AnswerChunk, Reply, ReplyContent, RunStatus};
 use aof_shared::queue::Publication;
 use aof_shared::store::{RunEnd, Turn};
 use aof_shared::subject::{LiveSubject, Subject};
-use aof_shared::telemetry::{DeadLetterLabels, ErrorLabels, LatencyLabels, RequestLabels};
+use aof_shared::telemetry::{
+    DeadLetterLabels, ErrorLabels, LatencyLabels, RequestLabels, TraceLabels,
+};
 use serde_json::json;
 
 use crate::ROLE;
@@ -60,12 +62,12 @@ pub(crate) async fn record(job: &Job, ending: &Ending) -> Result<Option<RunEnd>,
     Ok(None)
 }
 
-/// Publishes a run's reply and terminal event, and its dead letter when it failed. The
-/// ids are derived: telling again tells nobody twice.
+/// What a run's end leads to: its reply and terminal event, and its dead letter when it
+/// failed. The ids are derived: telling again tells nobody twice.
 ///
 /// # Errors
-/// [`Interrupted`].
-pub(crate) async fn tell(job: &Job, end: &RunEnd, reason: &str) -> Result<(), Interrupted> {
+/// [`Interrupted::Record`].
+pub(crate) fn told(job: &Job, end: &RunEnd, reason: &str) -> Result<Vec<Publication>, Interrupted> {
     let message = &job.task.message;
     let reply = Reply {
         id: ReplyId::derive(job.task.run.0, "answer"),
@@ -83,7 +85,7 @@ pub(crate) async fn tell(job: &Job, end: &RunEnd, reason: &str) -> Result<(), In
     if end.status == RunStatus::Failed {
         batch.push(dead_letter(job, reason, &end.answer).publication(&job.source)?);
     }
-    job.publish(batch).await
+    Ok(batch)
 }
 
 fn terminal(job: &Job, end: &RunEnd, reason: &str) -> aof_shared::event::Event {
@@ -137,7 +139,8 @@ pub(crate) fn count(job: &Job, end: &RunEnd, reason: &str) {
     metrics.requests.get_or_create(&requests).inc();
     let latency_ms = job.now_ms().saturating_sub(message.received_at_ms);
     let labels = LatencyLabels { flow: text(&task.flow), agent: text(&task.agent) };
-    metrics.latency.get_or_create(&labels).observe(seconds(latency_ms));
+    let recorded = job.trace.sampled().then(|| TraceLabels { trace_id: job.trace.trace_id() });
+    metrics.latency.get_or_create(&labels).observe(seconds(latency_ms), recorded, None);
     if end.status == RunStatus::Failed {
         let labels = ErrorLabels { flow: text(&task.flow), error_type: reason.to_owned() };
         metrics.errors.get_or_create(&labels).inc();
@@ -184,13 +187,7 @@ fn seconds(ms: u64) -> f64 {
     ms as f64 / 1_000.0
 }
 
-/// Tells a run's end again, after a redelivery.
-///
-/// # Errors
-/// [`Interrupted`].
-pub(crate) async fn tell_again(job: &Job, end: &RunEnd) -> Result<(), Interrupted> {
-    let reason = if end.status == RunStatus::Failed { TOLD_AGAIN } else { "" };
-    tell(job, end, reason).await?;
-    stream_end(job, end).await;
-    Ok(())
+/// Why a run that had ended before is told again, for [`told`].
+pub(crate) fn reason_again(end: &RunEnd) -> &'static str {
+    if end.status == RunStatus::Failed { TOLD_AGAIN } else { "" }
 }

@@ -72,5 +72,17 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// In a word, for spans.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Refuse { .. } => "refuse",
+            Self::Hold { .. } => "hold",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

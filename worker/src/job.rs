@@ -8,10 +8,11 @@ use std::time::Duration;
 use aof_shared::config::{Agent, Flow, FlowAgent, Snapshot, ToolConfig};
 use aof_shared::event::{Event, EventType};
 use aof_shared::ids::{ActionId, EventId, FlowName, Revision, TenantId};
+use aof_shared::limit::LimitError;
 use aof_shared::message::Task;
-use aof_shared::queue::{Publication, QueueError, Stored};
+use aof_shared::queue::{Delivery, Publication, QueueError, Stored};
 use aof_shared::store::StoreError;
-use aof_shared::trace::{CAUSATION, TRACEPARENT, TraceContext, causation};
+use aof_shared::trace::{CAUSATION, Opening, SpanKind, TRACEPARENT, TraceContext, causation};
 use serde_json::{Value, json};
 
 use crate::Worker;
@@ -27,9 +28,24 @@ pub(crate) enum Interrupted {
     /// The store does not work; not the task's fault.
     #[error("store failed")]
     Store(#[from] StoreError),
+    /// The limits do not work; not the task's fault.
+    #[error("limits failed")]
+    Limits(#[from] LimitError),
     /// What is stored about the run cannot be used.
     #[error("a record cannot be written")]
     Record(#[from] serde_json::Error),
+}
+
+impl Interrupted {
+    /// A backend is away, which is not the task's fault and passes.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            Self::Store(error) => !matches!(error, StoreError::Corrupt { .. }),
+            Self::Queue(error) => !matches!(error, QueueError::TooLarge { .. }),
+            Self::Limits(_) => true,
+            Self::Record(_) => false,
+        }
+    }
 }
 
 /// How often a batch is offered to a queue that does not take it.
@@ -163,6 +179,7 @@ pub(crate) struct Job {
     pub(crate) source: Stored,
     pub(crate) setup: Setup,
     pub(crate) mask: Mask,
+    /// The span of the work on the delivery; the publisher's until that is open.
     pub(crate) trace: TraceContext,
     /// The scratch directory, once a tool needed one.
     pub(crate) dir: tokio::sync::OnceCell<RunDir>,
@@ -180,7 +197,7 @@ impl Job {
     pub(crate) fn new(worker: Arc<Worker>, task: Task, source: Stored, setup: Setup) -> Self {
         Self {
             mask: Mask::of(&setup.flow.context),
-            trace: TraceContext::of(&source.headers).child(),
+            trace: TraceContext::of(&source.headers),
             cause: causation(&source.headers),
             began_at_ms: worker.now_ms(),
             worker,
@@ -229,12 +246,58 @@ impl Job {
         event
     }
 
-    /// Sets the headers that every hop carries.
-    pub(crate) fn carry(&self, publication: Publication) -> Publication {
+    /// Sets the headers that every hop carries; a span of its own stays.
+    pub(crate) fn carry(&self, mut publication: Publication) -> Publication {
         let cause = EventId::derive(self.task.run.0, "started");
-        publication
-            .with_header(TRACEPARENT, self.trace.traceparent())
-            .with_header(CAUSATION, cause.to_string())
+        let trace = || self.trace.traceparent();
+        publication.headers.entry(TRACEPARENT.to_owned()).or_insert_with(trace);
+        publication.with_header(CAUSATION, cause.to_string())
+    }
+
+    /// A span of a part of the work.
+    pub(crate) fn span(&self, name: &'static str, kind: SpanKind) -> Opening<'_> {
+        self.worker.node.tracer.span(name, kind).under(Some(self.trace))
+    }
+
+    /// `batch` as it goes out, after `run.started` if that was not journaled yet.
+    fn prepare(&self, mut batch: Vec<Publication>) -> Result<Vec<Publication>, serde_json::Error> {
+        if self.owes_start() {
+            batch.insert(0, self.started_event().publication()?);
+        }
+        Ok(batch.into_iter().map(|p| self.carry(p)).collect())
+    }
+
+    /// Publishes a run's last batch and acks its delivery, offering both again while the
+    /// queue is away.
+    ///
+    /// # Errors
+    /// What went wrong, with the delivery if it is still held.
+    pub(crate) async fn conclude(
+        &self,
+        batch: Vec<Publication>,
+        delivery: Delivery,
+    ) -> Result<(), (Interrupted, Option<Delivery>)> {
+        let batch = match self.prepare(batch) {
+            Ok(batch) => batch,
+            Err(error) => return Err((error.into(), Some(delivery))),
+        };
+        let queue = &self.worker.node.ports.queue;
+        let (mut wait, mut delivery) = (PUBLISH_BACKOFF, delivery);
+        for attempt in 1..=PUBLISH_ATTEMPTS {
+            let Err(unconcluded) = queue.conclude(batch.clone(), vec![delivery]).await else {
+                break;
+            };
+            let (error, held) = (unconcluded.error, unconcluded.deliveries.into_iter().next());
+            match held {
+                Some(held) if attempt < PUBLISH_ATTEMPTS && may_pass(&error) => delivery = held,
+                held => return Err((error.into(), held)),
+            }
+            tracing::debug!(error = %error, "publish failed, trying again");
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        self.journaled.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Publishes a batch, offering it again while the queue is away; `run.started` goes
@@ -242,11 +305,8 @@ impl Job {
     ///
     /// # Errors
     /// [`Interrupted::Queue`] when the queue stays away.
-    pub(crate) async fn publish(&self, mut batch: Vec<Publication>) -> Result<(), Interrupted> {
-        if self.owes_start() {
-            batch.insert(0, self.started_event().publication()?);
-        }
-        let batch: Vec<_> = batch.into_iter().map(|p| self.carry(p)).collect();
+    pub(crate) async fn publish(&self, batch: Vec<Publication>) -> Result<(), Interrupted> {
+        let batch = self.prepare(batch)?;
         if batch.is_empty() {
             return Ok(());
         }
@@ -274,6 +334,11 @@ impl Job {
     }
 }
 
+/// Whether the same batch may be taken later.
+fn may_pass(error: &QueueError) -> bool {
+    !matches!(error, QueueError::TooLarge { .. })
+}
+
 /// Publishes a batch, offering it again while the queue is away.
 ///
 /// # Errors
@@ -283,7 +348,7 @@ pub(crate) async fn publish(worker: &Worker, batch: Vec<Publication>) -> Result<
     for _ in 1..PUBLISH_ATTEMPTS {
         match worker.node.ports.queue.publish(batch.clone()).await {
             Ok(_) => return Ok(()),
-            Err(e @ QueueError::TooLarge { .. }) => return Err(e),
+            Err(e) if !may_pass(&e) => return Err(e),
             Err(e) => tracing::debug!(error = %e, "publish failed, trying again"),
         }
         tokio::time::sleep(wait).await;

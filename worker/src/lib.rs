@@ -19,6 +19,7 @@ use std::sync::Arc;
 use aof_shared::node::{Node, StartError};
 use aof_shared::queue::ConsumerSpec;
 use aof_shared::subject::Stream;
+use aof_shared::throttle::Throttle;
 use tokio_util::sync::CancellationToken;
 
 use crate::consume::{Dispatcher, Told};
@@ -28,6 +29,8 @@ use crate::tool::Tools;
 use crate::tool::fence::Kubeconfigs;
 
 pub use crate::tool::fence::{self, Bounds, Fence};
+#[cfg(target_os = "linux")]
+pub use crate::tool::supervise::run_tool;
 
 /// The role, as errors, health and dead letters name it.
 const ROLE: &str = "worker";
@@ -39,6 +42,9 @@ const ACK_WAIT_MS: u64 = 5_000;
 
 /// Deliveries out at once, all workers together; far above any sum of their places.
 const MAX_ACK_PENDING: usize = 20_000;
+
+/// One log line in this time about each backend that is away.
+const SAY_AWAY_EVERY_MS: u64 = 30_000;
 
 /// How long runs may go on after the node was told to stop.
 const DEFAULT_DRAIN_MS: u64 = 20_000;
@@ -81,6 +87,10 @@ struct Worker {
     flows: Flows,
     kubeconfigs: Kubeconfigs,
     told: Told,
+    /// Tasks that a limit admitted and a backend then stopped: they pay no second time.
+    paid: Told,
+    /// What was logged of backends that are away.
+    said: Throttle,
     /// Cancelled when the drain deadline is over: runs hand their deliveries back.
     abort: CancellationToken,
 }
@@ -88,6 +98,11 @@ struct Worker {
 impl Worker {
     fn now_ms(&self) -> u64 {
         self.node.ports.clock.now_ms()
+    }
+
+    /// True when it is time to log again that `what` is away.
+    fn may_say(&self, what: &str) -> bool {
+        self.said.allows(what, self.now_ms())
     }
 }
 
@@ -115,11 +130,7 @@ async fn start_worker(node: &Node, options: Options, models: Models) -> Result<(
         ack_wait_ms: options.ack_wait_ms,
         max_ack_pending: MAX_ACK_PENDING,
     };
-    let consumer = node.ports.queue.consumer(spec).await.map_err(|e| StartError {
-        role: ROLE,
-        reason: "the queue does not give its consumer".to_owned(),
-        source: Some(Box::new(e)),
-    })?;
+    let consumer = node.consumer(ROLE, spec).await?;
     let worker = Arc::new(Worker {
         node: node.clone(),
         options,
@@ -128,6 +139,8 @@ async fn start_worker(node: &Node, options: Options, models: Models) -> Result<(
         flows: Flows::default(),
         kubeconfigs: Kubeconfigs::default(),
         told: Told::default(),
+        paid: Told::default(),
+        said: Throttle::new(SAY_AWAY_EVERY_MS),
         abort: CancellationToken::new(),
     });
     consume::start(Dispatcher::new(worker, consumer));

@@ -180,7 +180,7 @@ impl Models {
                 wait_s: wait.as_secs().max(1),
             })?;
             let guard = breaker.attempt();
-            let error = match self.genai.call(daemon, model, request, stream).await {
+            let error = match Box::pin(self.genai.call(daemon, model, request, stream)).await {
                 Ok(said) => {
                     guard.succeeded();
                     return Ok(said);

@@ -144,7 +144,9 @@ fn node(dir: &TempDir, snapshot: Snapshot) -> Node {
         ports,
         config: Config::new(snapshot),
         metrics: Arc::new(Metrics::default()),
+        tracer: aof_shared::trace::Tracer::default(),
         health: Health::default(),
+        members: Default::default(),
         lifecycle,
     }
 }

@@ -6,6 +6,8 @@ pub(crate) mod http;
 pub(crate) mod mask;
 pub(crate) mod process;
 pub(crate) mod resolve;
+#[cfg(target_os = "linux")]
+pub(crate) mod supervise;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

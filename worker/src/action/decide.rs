@@ -4,14 +4,12 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use aof_shared::action::{ApprovalStatus, Decision, HeldAction};
-use aof_shared::event::EventType;
-use aof_shared::ids::EventId;
 use aof_shared::message::RunStatus;
 use aof_shared::store::{ActionEnd, ActionStart};
-use serde_json::json;
+use aof_shared::trace::{Span, SpanKind};
 
-use crate::action::{card, hold, program};
-use crate::agent::call::{execute, record};
+use crate::action::{end, hold, program};
+use crate::agent::call::{execute, record, tag_outcome};
 use crate::agent::{Next, Run};
 use crate::checkpoint::{Call, Outcome, Pending, ToolResult};
 use crate::job::{Interrupted, Job};
@@ -37,6 +35,29 @@ pub(crate) async fn decide(
     action: HeldAction,
     decision: &Decision,
 ) -> Result<Next, Interrupted> {
+    let mut span = run.job.span("worker.action.decide", SpanKind::Internal).start();
+    span.tag("action.id", &action.id)
+        .tag("run.id", &action.run)
+        .tag("approval.status", &decision.outcome.as_str());
+    let acted = act(run, (call, action), decision, &mut span).await;
+    match &acted {
+        Ok(Next::End { status: RunStatus::Refused | RunStatus::Failed, reason, .. }) => {
+            span.fail(reason);
+        }
+        Ok(_) => {}
+        Err(_) => {
+            span.fail("interrupted");
+        }
+    }
+    acted
+}
+
+async fn act(
+    run: &mut Run<'_>,
+    (call, action): (Call, HeldAction),
+    decision: &Decision,
+    span: &mut Span,
+) -> Result<Next, Interrupted> {
     let job = run.job;
     let shown = job.mask.apply(tool::shown(&action.command.argv));
     job.note_command(&shown);
@@ -47,13 +68,13 @@ pub(crate) async fn decide(
                 "" => format!("Nobody decided about `{shown}` in time. It did not run."),
                 said => format!("`{shown}` was not decided in time: {said}. It did not run."),
             };
-            return Ok(end(RunStatus::Expired, "expired", text));
+            return Ok(finish(RunStatus::Expired, "expired", text));
         }
         _ => {
             let said = said(job, decision);
             let said = if said.is_empty() { said } else { format!(": {said}") };
             let text = format!("`{shown}` was denied{}{said}. It did not run.", by(decision));
-            return Ok(end(RunStatus::Denied, "denied", text));
+            return Ok(finish(RunStatus::Denied, "denied", text));
         }
     }
     // Until its end is recorded, a redelivery must arrive here again.
@@ -66,6 +87,7 @@ pub(crate) async fn decide(
     match store.start_action(job.tenant(), action.id, &action.digest).await? {
         ActionStart::Fresh => {
             let (ended, result) = execute_once(run, &action, &call, &shown).await?;
+            tag_outcome(span, &result.outcome);
             finished(run, &action, &ended, result).await
         }
         ActionStart::Ended(ended) if ended.status == ApprovalStatus::Uncertain => {
@@ -78,12 +100,12 @@ pub(crate) async fn decide(
         ActionStart::Uncertain => uncertain(job, &action, &shown).await,
         ActionStart::NotApproved => {
             let text = format!("No approval of `{shown}` is stored. It did not run.");
-            Ok(end(RunStatus::Refused, "not_approved", text))
+            Ok(finish(RunStatus::Refused, "not_approved", text))
         }
     }
 }
 
-fn end(status: RunStatus, reason: &'static str, answer: String) -> Next {
+fn finish(status: RunStatus, reason: &'static str, answer: String) -> Next {
     Next::End { status, reason, answer }
 }
 
@@ -151,8 +173,7 @@ async fn execute_once(
 ) -> Result<(ActionEnd, ToolResult), Interrupted> {
     let job = run.job;
     *job.acting.lock().unwrap_or_else(PoisonError::into_inner) = Some(action.id);
-    let data = json!({ "action_id": action.id, "command": shown, "digest": action.digest });
-    let event = job.event(EventId::derive(action.id.0, "started"), EventType::ActionStarted, data);
+    let event = end::started_event(job, action);
     // From here on the command runs whether or not the journal takes this at once.
     if let Err(error) = job.publish(vec![event.publication()?]).await {
         tracing::warn!(action.id = %action.id, error = %error, "start was not journaled");
@@ -220,21 +241,9 @@ async fn finished(
     ended: &ActionEnd,
     result: ToolResult,
 ) -> Result<Next, Interrupted> {
-    journal_end(run.job, action, ended).await?;
+    end::journal(run.job, action, ended).await?;
     record(run, result).await?;
     Ok(Next::Go)
-}
-
-async fn journal_end(job: &Job, action: &HeldAction, ended: &ActionEnd) -> Result<(), Interrupted> {
-    let kind = match ended.status {
-        ApprovalStatus::Executed => EventType::ActionExecuted,
-        ApprovalStatus::Uncertain => EventType::ActionUncertain,
-        _ => EventType::ActionFailed,
-    };
-    let data = json!({ "action_id": action.id, "outcome": ended.outcome });
-    let event = job.event(EventId::derive(action.id.0, "ended"), kind, data);
-    let card = card(job, action, ended.status, &ended.outcome).await?;
-    job.publish(vec![event.publication()?, card]).await
 }
 
 /// Never runs: what was approved is not what would run.
@@ -244,40 +253,20 @@ async fn refused(
     shown: &str,
     reason: &str,
 ) -> Result<Next, Interrupted> {
-    let outcome = format!("refused: {reason}");
-    let ended = ActionEnd { status: ApprovalStatus::Failed, outcome };
+    let ended = end::refused(reason);
     job.worker.node.ports.store.finish_action(job.tenant(), action.id, &ended).await?;
-    journal_end(job, action, &ended).await?;
+    end::journal(job, action, &ended).await?;
     let text = format!("`{shown}` was approved and still refused: {reason}. It did not run.");
-    Ok(end(RunStatus::Refused, "digest_mismatch", text))
+    Ok(finish(RunStatus::Refused, "digest_mismatch", text))
 }
 
 /// Started once, end unknown: a person settles it.
 async fn uncertain(job: &Job, action: &HeldAction, shown: &str) -> Result<Next, Interrupted> {
-    let outcome = "started; its worker stopped before the end was recorded".to_owned();
-    let ended = ActionEnd { status: ApprovalStatus::Uncertain, outcome };
-    journal_end(job, action, &ended).await?;
+    end::journal(job, action, &end::stopped()).await?;
     let text = format!(
         "Uncertain: `{shown}` was started, and its worker stopped before its end was recorded. \
          It is not run again by itself: check what it did and settle it by hand (action {}).",
         action.id
     );
     Ok(Next::failed("uncertain", text))
-}
-
-/// The run is cut off while its action's command runs: nobody can say how it ended.
-///
-/// # Errors
-/// [`Interrupted`].
-pub(crate) async fn cut_off(job: &Job) -> Result<(), Interrupted> {
-    let acting = job.acting.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(id) = acting else { return Ok(()) };
-    let outcome = "stopped when the run's time was over; what it did until then is unknown";
-    let ended = ActionEnd { status: ApprovalStatus::Uncertain, outcome: outcome.to_owned() };
-    let store = &job.worker.node.ports.store;
-    store.finish_action(job.tenant(), id, &ended).await?;
-    if let Some(approval) = store.approval(job.tenant(), id).await? {
-        journal_end(job, &approval.action, &ended).await?;
-    }
-    Ok(())
 }

@@ -5,7 +5,8 @@ use aof_shared::config::Approval;
 use aof_shared::event::EventType;
 use aof_shared::ids::{ActionId, EventId};
 use aof_shared::queue::Publication;
-use aof_shared::subject::Subject;
+use aof_shared::subject::{Stream, Subject};
+use aof_shared::trace::{SpanKind, TRACEPARENT, TraceContext};
 use serde_json::json;
 
 use crate::agent::{Next, Run};
@@ -30,6 +31,8 @@ pub(crate) struct Wanted {
     pub(crate) rule: String,
     /// As people write it, secrets masked.
     pub(crate) command: String,
+    /// The call's span.
+    pub(crate) trace: TraceContext,
 }
 
 /// Holds `wanted` for its chain.
@@ -54,7 +57,12 @@ pub(crate) async fn hold(run: &mut Run<'_>, wanted: Wanted) -> Result<Next, Inte
         run.save().await?;
         return Ok(Next::Go);
     };
-    let action = Box::new(held(job, run.checkpoint.step, &wanted, quorum));
+    let tracer = &job.worker.node.tracer;
+    let opening = tracer.span("worker.action.hold", SpanKind::Producer);
+    let mut span = opening.under(Some(wanted.trace)).start();
+    let mut action = Box::new(held(job, run.checkpoint.step, &wanted, quorum));
+    action.traceparent = Some(span.context().traceparent());
+    span.tag_published(Stream::Actions).tag("run.id", &action.run).tag("action.id", &action.id);
     run.checkpoint.pending = Some(Pending::Held { call: wanted.call, action: action.clone() });
     run.save().await?;
     publish(run, &action).await?;
@@ -101,6 +109,7 @@ fn held(job: &Job, step: u32, wanted: &Wanted, quorum: Quorum) -> HeldAction {
         nonce: hex::encode(rand::random::<[u8; NONCE_BYTES]>()),
         digest: String::new(),
         task: Box::new(task),
+        traceparent: None,
     };
     action.digest = action.compute_digest();
     action
@@ -120,8 +129,11 @@ pub(crate) async fn publish(run: &Run<'_>, action: &HeldAction) -> Result<(), In
     let shown = job.mask.apply(tool::shown(&action.command.argv));
     let subject = Subject::action(&action.tenant);
     let body = ActionMessage::Held(Box::new(action.clone()));
-    let request =
+    let mut request =
         Publication::json(subject, action.id.0, &body)?.ordered_by(action.run.to_string());
+    if let Some(held) = &action.traceparent {
+        request = request.with_header(TRACEPARENT, held);
+    }
     let data = json!({
         "action_id": action.id, "step": action.step, "command": shown,
         "target": action.command.target, "rule": action.rule, "chain": action.quorum.chain,

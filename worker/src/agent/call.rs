@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use aof_shared::event::EventType;
 use aof_shared::ids::{ActionId, EventId};
+use aof_shared::trace::{Span, SpanKind};
 use serde_json::json;
 
 use crate::action;
@@ -12,7 +13,7 @@ use crate::agent::{Next, Run};
 use crate::checkpoint::{Call, Outcome, Pending, ToolResult};
 use crate::guard::{self, Policy, Verdict};
 use crate::job::{Interrupted, Job};
-use crate::tool::fence::{self, Bounds, Launch};
+use crate::tool::fence::{self, Bounds, Launch, Network};
 use crate::tool::process::{self, Ended, Program};
 use crate::tool::{self, context, http, resolve};
 
@@ -24,12 +25,25 @@ const JOURNALED_CHARS: usize = 2_000;
 /// # Errors
 /// [`Interrupted`].
 pub(super) async fn call(run: &mut Run<'_>, call: Call) -> Result<Next, Interrupted> {
+    let mut span = run.job.span("worker.agent.call", SpanKind::Internal).start();
+    span.tag("gen_ai.operation.name", &"execute_tool").tag("run.id", &run.job.task.run);
+    let made = judged(run, call, &mut span).await;
+    if made.is_err() {
+        span.fail("interrupted");
+    }
+    made
+}
+
+async fn judged(run: &mut Run<'_>, call: Call, span: &mut Span) -> Result<Next, Interrupted> {
     let job = run.job;
     let setup = &job.setup;
     if let Err(error) = resolve::check_listed(&call.tool, setup.tools()) {
         let command = job.mask.apply(call.tool.clone());
+        span.tag("guard.verdict", &"not_listed");
         return refuse(run, call, command, error.to_string()).await;
     }
+    // Only now: the name of a tool that is not listed is whatever somebody wrote.
+    span.tag("gen_ai.tool.name", &call.tool).tag("gen_ai.tool.call.id", &call.id);
     if http::NAMES.contains(&call.tool.as_str()) {
         return query(run, call).await;
     }
@@ -44,6 +58,7 @@ pub(super) async fn call(run: &mut Run<'_>, call: Call) -> Result<Next, Interrup
     job.note_command(&command);
     let policy = Policy::new(&setup.agent, setup.flow_agent.as_ref(), &setup.flow.approval);
     let verdict = guard::judge(&argv, &policy);
+    span.tag("guard.verdict", &verdict.name());
     if let Verdict::Refuse { reason } = verdict {
         return refuse(run, call, command, reason).await;
     }
@@ -58,7 +73,8 @@ pub(super) async fn call(run: &mut Run<'_>, call: Call) -> Result<Next, Interrup
     if let Verdict::Hold { chain, rule } = verdict {
         let mut resolved = argv;
         resolved[0] = program.to_string_lossy().into_owned();
-        let wanted = action::hold::Wanted { call, argv: resolved, chain, rule, command };
+        let trace = span.context();
+        let wanted = action::hold::Wanted { call, argv: resolved, chain, rule, command, trace };
         return action::hold::hold(run, wanted).await;
     }
     run.checkpoint.pending =
@@ -66,8 +82,22 @@ pub(super) async fn call(run: &mut Run<'_>, call: Call) -> Result<Next, Interrup
     run.save().await?;
     run.stream.step(format!("running `{command}`")).await;
     let (outcome, text) = execute(job, program, argv[1..].to_vec(), &call.tool).await;
+    tag_outcome(span, &outcome);
     record(run, result_of(&call, command, text, outcome)).await?;
     Ok(Next::Go)
+}
+
+/// How a program ended, for its span.
+pub(crate) fn tag_outcome(span: &mut Span, outcome: &Outcome) {
+    match outcome {
+        Outcome::Exited { code } => {
+            span.count("process.exit.code", i64::from(*code));
+        }
+        Outcome::Failed => {
+            span.fail("tool_failed");
+        }
+        Outcome::Refused | Outcome::Unknown => {}
+    }
 }
 
 fn result_of(call: &Call, command: String, text: String, outcome: Outcome) -> ToolResult {
@@ -87,6 +117,10 @@ pub(crate) async fn execute(
         Ok(dir) => dir.path(),
         Err(error) => return (Outcome::Failed, format!("no scratch directory: {error}")),
     };
+    let launch = launch(job, home, tool);
+    if launch.is_none() && network(job, tool) != Network::Open {
+        return (Outcome::Failed, "this system cannot close a tool's network".to_owned());
+    }
     let context = &setup.flow.context;
     let program = Program {
         path,
@@ -94,7 +128,7 @@ pub(crate) async fn execute(
         environment: context::environment(context, home),
         directory: context.working_dir.clone().unwrap_or_else(|| home.to_owned()),
         timeout: tool::timeout(setup.tool_config(tool)),
-        launch: launch(job, home),
+        launch,
     };
     let output = process::run(&program, &job.mask).await;
     match output.ended {
@@ -110,7 +144,7 @@ pub(crate) async fn execute(
 
 /// The fence around a tool: it sees its own run, directory and kubeconfig, and nothing of
 /// the node's or of other organisations'.
-fn launch(job: &Job, home: &Path) -> Option<Launch> {
+fn launch(job: &Job, home: &Path, tool: &str) -> Option<Launch> {
     let fence = job.worker.options.fence.as_ref()?;
     let context = &job.setup.flow.context;
     let snapshot = job.worker.node.config.current();
@@ -119,7 +153,13 @@ fn launch(job: &Job, home: &Path) -> Option<Launch> {
     let mut open = vec![home.to_owned()];
     open.extend(context.working_dir.clone());
     open.extend(context.kubeconfig.iter().flat_map(|list| fence::split(list)));
-    Some(Launch { launcher: fence.launcher.clone(), bounds: Bounds { hidden, open } })
+    let bounds = Bounds { hidden, open, network: network(job, tool) };
+    Some(Launch { launcher: fence.launcher.clone(), bounds })
+}
+
+fn network(job: &Job, tool: &str) -> Network {
+    let config = job.setup.tool_config(tool);
+    Network::of_setting(config.and_then(|config| config.settings.get("network")))
 }
 
 /// A built-in query: read-only, so it needs no guard and may simply run again.

@@ -1,13 +1,22 @@
 //! The `model` runtime: model → tools through the guard → results → …, until an answer
 //! or a limit. Every way out says what happened.
 
+use std::time::Duration;
+
 use aof_shared::message::RunStatus;
+use aof_shared::trace::SpanKind;
 
 use crate::admit;
 use crate::agent::{Next, Run, call, memory, prompt};
 use crate::checkpoint::{Call, Entry, Outcome, ToolResult};
 use crate::job::Interrupted;
-use crate::model::{ECHO, Request, Said, estimate_tokens};
+use crate::model::{ECHO, ModelError, Request, Said, estimate_tokens};
+
+/// How often spent tokens are charged when the limits are away, half a minute in all: a
+/// restart of theirs is shorter. The charge's id makes it once.
+const CHARGE_ATTEMPTS: u32 = 60;
+/// Pause between them.
+const CHARGE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Works until the model has no more tools to call.
 ///
@@ -31,7 +40,7 @@ pub(super) async fn run(run: &mut Run<'_>) -> Result<Next, Interrupted> {
                 continue;
             };
             open.tool.clone_from(tool);
-            match call::call(run, open).await? {
+            match Box::pin(call::call(run, open)).await? {
                 Next::Go => {}
                 other => return Ok(other),
             }
@@ -101,7 +110,7 @@ fn cap(run: &Run<'_>) -> Option<u64> {
 /// One model call within the token limits, charged to the day's budgets.
 async fn one(run: &mut Run<'_>, request: &mut Request) -> Result<Result<Said, Next>, Interrupted> {
     let job = run.job;
-    if let Some(next) = over_day_budget(run).await {
+    if let Some(next) = over_day_budget(run).await? {
         return Ok(Err(next));
     }
     let agent = &job.setup.agent;
@@ -121,10 +130,7 @@ async fn one(run: &mut Run<'_>, request: &mut Request) -> Result<Result<Said, Ne
     }
     request.transcript.clone_from(&run.checkpoint.transcript);
     run.stream.new_paragraph();
-    let daemon = &job.setup.snapshot.daemon;
-    let asked = job.worker.models.ask(daemon, &agent.model, request, &mut run.stream).await;
-    run.checkpoint.model_calls += 1;
-    let said = match asked {
+    let said = match ask(run, request).await {
         Ok(said) => said,
         Err(error) => {
             tracing::debug!(run.id = %job.task.run, error = %error, "model call gave up");
@@ -137,31 +143,51 @@ async fn one(run: &mut Run<'_>, request: &mut Request) -> Result<Result<Said, Ne
     Ok(Ok(said))
 }
 
-/// Says no when a budget of today is used up already.
-async fn over_day_budget(run: &Run<'_>) -> Option<Next> {
+/// The call itself, in its span.
+async fn ask(run: &mut Run<'_>, request: &Request) -> Result<Said, ModelError> {
+    let job = run.job;
+    let model = &job.setup.agent.model;
+    let mut span = job.span("worker.agent.model", SpanKind::Client).start();
+    span.tag("gen_ai.operation.name", &"chat")
+        .tag("gen_ai.provider.name", &model.provider)
+        .tag("gen_ai.request.model", &model.name)
+        .count("gen_ai.request.messages", request.history.len() + request.transcript.len() + 1);
+    if let Some(most) = request.max_tokens {
+        span.count("gen_ai.request.max_tokens", most);
+    }
+    let daemon = &job.setup.snapshot.daemon;
+    let asked = job.worker.models.ask(daemon, model, request, &mut run.stream).await;
+    run.checkpoint.model_calls += 1;
+    match &asked {
+        Ok(said) => {
+            span.count("gen_ai.usage.total_tokens", said.tokens)
+                .count("gen_ai.response.tool_calls", said.calls.len());
+        }
+        Err(error) => {
+            span.fail(error.reason());
+        }
+    }
+    asked
+}
+
+/// Says no when a budget of today is used up already. Without the limits nobody knows, so the
+/// run waits.
+async fn over_day_budget(run: &Run<'_>) -> Result<Option<Next>, Interrupted> {
     let job = run.job;
     let setup = &job.setup;
     let day = admit::day(job.now_ms());
     for budget in admit::budgets(&setup.snapshot.daemon, &setup.flow, &job.task) {
-        let spent = job.worker.node.ports.limits.spent(&budget.scope, day).await;
-        let spent = match spent {
-            Ok(spent) => spent,
-            Err(error) => {
-                tracing::warn!(error = %error, "token budget cannot be read");
-                let text = "The token budgets cannot be read right now; ask again later.";
-                return Some(Next::failed("limits_unavailable", text));
-            }
-        };
+        let spent = job.worker.node.ports.limits.spent(&budget.scope, day).await?;
         if spent >= budget.limit {
             let text = format!(
                 "Today's budget of {} tokens ({}) is used up. It starts anew at 00:00 UTC.",
                 budget.limit,
                 admit::kind(&budget.scope)
             );
-            return Some(Next::refused("tokens_per_day", text));
+            return Ok(Some(Next::refused("tokens_per_day", text)));
         }
     }
-    None
+    Ok(None)
 }
 
 /// Charges one call's tokens, once, to every budget of the day.
@@ -173,8 +199,15 @@ async fn charge(run: &Run<'_>, tokens: u64) {
     for budget in admit::budgets(&setup.snapshot.daemon, &setup.flow, &job.task) {
         let limits = &job.worker.node.ports.limits;
         let charge_id = format!("{}/{call}", budget.scope);
-        if let Err(error) = limits.charge(&budget.scope, day, tokens, &charge_id).await {
-            tracing::warn!(scope = %budget.scope, error = %error, "tokens were not charged");
+        for attempt in 1..=CHARGE_ATTEMPTS {
+            match limits.charge(&budget.scope, day, tokens, &charge_id).await {
+                Ok(_) => break,
+                Err(error) if attempt == CHARGE_ATTEMPTS => {
+                    let scope = &budget.scope;
+                    tracing::error!(%scope, tokens, %error, "tokens were spent and not charged");
+                }
+                Err(_) => tokio::time::sleep(CHARGE_PAUSE).await,
+            }
         }
     }
 }

@@ -50,7 +50,9 @@ pub(super) async fn send_back(
 ) {
     let (scope, wait_ms) = match no {
         No::Unavailable(error) => {
-            tracing::warn!(error = %error, "limits do not answer; work waits");
+            if job.worker.may_say("limits") {
+                tracing::warn!(error = %error, "limits do not answer; work waits");
+            }
             (Scope::Global, UNAVAILABLE_RETRY_MS)
         }
         No::Limit { scope, retry_after_ms } => {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use aof_shared::limit::{Admission, Demand};
 use aof_shared::message::{RunStatus, Task};
 use aof_shared::queue::Delivery;
-use aof_shared::store::RunState;
+use aof_shared::store::{RunEnd, RunState};
 use aof_shared::telemetry::TenantLabels;
+use aof_shared::trace::Span;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -42,25 +43,47 @@ pub(super) async fn handle(
         Ok(task) => task,
         Err(unreadable) => {
             release(&worker, &place).await;
-            settle::poison(&worker, delivery, &unreadable).await;
+            Box::pin(settle::poison(&worker, delivery, &unreadable)).await;
             let _ = report.send(Report::Ended { tenant, cost: BASE_COST }).await;
             return;
         }
     };
-    let job = open(worker, task, &delivery);
+    let mut job = open(worker, task, &delivery);
     let held = match admit(&job, &delivery, &place).await {
         Ok(held) => held,
         Err(no) => {
             release(&job.worker, &place).await;
-            defer::send_back(&job, delivery, no, &report).await;
+            Box::pin(defer::send_back(&job, delivery, no, &report)).await;
             return;
         }
     };
     let began = Instant::now();
-    let tokens = work(&job, delivery, &held, &report).await;
+    let mut span = span_of(&job, &delivery);
+    job.trace = span.context();
+    let tokens = work(&job, delivery, (&held, &report), &mut span).await;
+    drop(span);
     let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let _ = report.send(Report::Ended { tenant, cost: cost_of(tokens, elapsed_ms) }).await;
     drop(permit);
+}
+
+/// The span of a delivery's work. One that a limit sends back has none.
+fn span_of(job: &Job, delivery: &Delivery) -> Span {
+    let task = &job.task;
+    let tracer = &job.worker.node.tracer;
+    let mut span = tracer.process("worker.consume.delivery", &delivery.message);
+    span.tag("flow.name", &task.flow)
+        .tag("gen_ai.agent.name", &task.agent)
+        .tag("message.id", &task.message.id)
+        .tag("run.id", &task.run)
+        .tag("revision", &task.revision);
+    if let Some(decision) = &task.decision {
+        span.tag("action.id", &decision.action);
+    }
+    if delivery.failures > 0 {
+        span.count("messaging.delivery.failures", delivery.failures);
+    }
+    span
 }
 
 /// A job under the configuration that its task was routed under; a decision's under the
@@ -89,6 +112,9 @@ fn open(worker: Arc<Worker>, task: Task, delivery: &Delivery) -> Job {
 async fn admit(job: &Job, delivery: &Delivery, place: &Demand) -> Result<Demand, defer::No> {
     let setup = &job.setup;
     let mut demand = admit::run(&setup.snapshot.daemon, &setup.flow, &job.task, place);
+    if job.worker.paid.has(job.task.id) {
+        demand.windows.clear();
+    }
     if delivery.failures > 0 && !demand.windows.is_empty() {
         // It came back: a run that had begun was admitted then.
         let store = &job.worker.node.ports.store;
@@ -136,19 +162,29 @@ enum Worked {
 }
 
 /// Runs the task and settles its delivery; returns the model tokens it cost.
-async fn work(job: &Job, delivery: Delivery, held: &Demand, report: &mpsc::Sender<Report>) -> u64 {
+async fn work(
+    job: &Job,
+    delivery: Delivery,
+    (held, report): (&Demand, &mpsc::Sender<Report>),
+    span: &mut Span,
+) -> u64 {
     let worked = {
         let _inflight = Inflight::of(job);
         match supervise(job, &delivery, held).await {
-            Ok(Worked::TimedOut) => timed_out(job).await.map(Worked::Turned),
+            Ok(Worked::TimedOut) => Box::pin(timed_out(job)).await.map(Worked::Turned),
             other => other,
         }
     };
+    say(span, &worked);
     let ended = match worked {
         Ok(Worked::Turned(Turned::Ended(ending))) => {
-            finish::record(job, &ending).await.map(|end| (Some(ending), end))
+            conclude(job, ending).await.map(|(ending, end)| (Some(ending), end))
         }
-        Ok(Worked::Turned(Turned::Over(end))) => Ok((None, Some(end))),
+        Ok(Worked::Turned(Turned::Over(end))) => {
+            Box::pin(action::end::close(job, "its run had ended before"))
+                .await
+                .map(|_| (None, Some(end)))
+        }
         Ok(Worked::Turned(Turned::Held | Turned::Ignored)) => {
             free(job, held, report).await;
             settle::ack(delivery).await;
@@ -164,15 +200,52 @@ async fn work(job: &Job, delivery: Delivery, held: &Demand, report: &mpsc::Sende
     free(job, held, report).await;
     let (tokens, told) = match ended {
         Ok((ending, end)) => {
-            (ending.as_ref().map_or(0, |e| e.checkpoint.tokens), { tell(job, ending, end).await })
+            let tokens = ending.as_ref().map_or(0, |e| e.checkpoint.tokens);
+            (tokens, tell(job, (ending, end), delivery).await)
         }
-        Err(error) => (0, Err(error)),
+        Err(error) => (0, Err((error, Some(delivery)))),
     };
-    match told {
-        Ok(()) => settle::ack(delivery).await,
-        Err(error) => settle::interrupted(job, delivery, &error).await,
+    if let Err((error, held)) = told {
+        if error.is_outage() {
+            job.worker.paid.first(job.task.id);
+            let _ = report.send(Report::Away).await;
+        }
+        settle::interrupted(job, held, &error).await;
     }
     tokens
+}
+
+/// Records the end of a run, and before it that of an approved action it leaves behind.
+async fn conclude(
+    job: &Job,
+    mut ending: Box<Ending>,
+) -> Result<(Box<Ending>, Option<RunEnd>), Interrupted> {
+    if let Some(left) = Box::pin(action::end::close(job, &ending.answer)).await? {
+        ending.answer = format!("{} {left}", ending.answer);
+    }
+    let end = finish::record(job, &ending).await?;
+    Ok((ending, end))
+}
+
+/// How the work ended, for its span.
+fn say(span: &mut Span, worked: &Result<Worked, Interrupted>) {
+    let status = match worked {
+        Ok(Worked::Turned(Turned::Ended(ending))) => {
+            if ending.status == RunStatus::Failed {
+                span.fail(ending.reason);
+            }
+            ending.status.as_str()
+        }
+        Ok(Worked::Turned(Turned::Over(end))) => end.status.as_str(),
+        Ok(Worked::Turned(Turned::Held)) => "held",
+        Ok(Worked::Turned(Turned::Ignored)) => "ignored",
+        Ok(Worked::TimedOut | Worked::HandBack) => "handed_back",
+        Err(_) => {
+            span.fail("interrupted");
+            "interrupted"
+        }
+    };
+    span.tag("run.status", &status);
 }
 
 async fn free(job: &Job, held: &Demand, report: &mpsc::Sender<Report>) {
@@ -180,29 +253,45 @@ async fn free(job: &Job, held: &Demand, report: &mpsc::Sender<Report>) {
     let _ = report.send(Report::Freed).await;
 }
 
-/// Tells everyone how the run ended: now, or again when it had ended before.
+/// Tells everyone how the run ended, now, or again when it had ended before, and acks.
 async fn tell(
     job: &Job,
-    ending: Option<Box<Ending>>,
-    end: Option<aof_shared::store::RunEnd>,
-) -> Result<(), Interrupted> {
-    match (ending, end) {
-        (Some(ending), Some(end)) => {
-            finish::tell(job, &end, ending.reason).await?;
-            finish::stream_end(job, &end).await;
-            finish::count(job, &end, ending.reason);
-            job.worker.told.forget(job.task.id);
-            Ok(())
+    (ending, end): (Option<Box<Ending>>, Option<RunEnd>),
+    delivery: Delivery,
+) -> Result<(), (Interrupted, Option<Delivery>)> {
+    let now = ending.filter(|_| end.is_some());
+    let end = match end {
+        Some(end) => Ok(Some(end)),
+        None => stored_end(job).await,
+    };
+    let end = match end {
+        Ok(Some(end)) => end,
+        Ok(None) => {
+            settle::ack(delivery).await;
+            return Ok(());
         }
-        (None, Some(end)) => finish::tell_again(job, &end).await,
-        (_, None) => {
-            let store = &job.worker.node.ports.store;
-            match store.run(job.tenant(), job.task.run).await? {
-                Some((_, RunState::Finished(end))) => finish::tell_again(job, &end).await,
-                _ => Ok(()),
-            }
-        }
+        Err(error) => return Err((error, Some(delivery))),
+    };
+    let reason = now.as_ref().map_or_else(|| finish::reason_again(&end), |ending| ending.reason);
+    match finish::told(job, &end, reason) {
+        Ok(batch) => job.conclude(batch, delivery).await?,
+        Err(error) => return Err((error, Some(delivery))),
     }
+    finish::stream_end(job, &end).await;
+    if now.is_some() {
+        finish::count(job, &end, reason);
+        job.worker.told.forget(job.task.id);
+        job.worker.paid.forget(job.task.id);
+    }
+    Ok(())
+}
+
+async fn stored_end(job: &Job) -> Result<Option<RunEnd>, Interrupted> {
+    let store = &job.worker.node.ports.store;
+    Ok(match store.run(job.tenant(), job.task.run).await? {
+        Some((_, RunState::Finished(end))) => Some(end),
+        _ => None,
+    })
 }
 
 /// The run with its heartbeat, its deadline, and the node's drain.
@@ -256,7 +345,7 @@ async fn keep(job: &Job, delivery: &Delivery, held: &Demand) -> bool {
 
 /// The end of a run that took too long.
 async fn timed_out(job: &Job) -> Result<Turned, Interrupted> {
-    action::decide::cut_off(job).await?;
+    action::end::cut_off(job).await?;
     let store = &job.worker.node.ports.store;
     let saved = match store.run(job.tenant(), job.task.run).await? {
         Some((_, RunState::Finished(end))) => return Ok(Turned::Over(end)),

@@ -5,7 +5,6 @@ use aof_shared::event::{Event, EventType};
 use aof_shared::ids::{EventId, MessageId, ReplyId};
 use aof_shared::message::{Message, Reply, ReplyContent, Task};
 use aof_shared::queue::{Cause, Delivery, Publication, Stored};
-use aof_shared::store::StoreError;
 use aof_shared::subject::Subject;
 use aof_shared::telemetry::DeadLetterLabels;
 use serde_json::json;
@@ -61,15 +60,16 @@ pub(super) async fn hand_back(delivery: Delivery) {
 }
 
 /// Queue or store failed. Only what is wrong with the task itself costs an attempt.
-pub(super) async fn interrupted(job: &Job, delivery: Delivery, error: &Interrupted) {
-    let cause = match error {
-        Interrupted::Store(StoreError::Corrupt { .. }) | Interrupted::Record(_) => Cause::Failed,
-        Interrupted::Queue(aof_shared::queue::QueueError::TooLarge { .. }) => Cause::Failed,
-        Interrupted::Queue(_) | Interrupted::Store(_) => Cause::Deferred,
-    };
+/// A delivery that is no longer held comes by itself.
+pub(super) async fn interrupted(job: &Job, held: Option<Delivery>, error: &Interrupted) {
+    let cause = if error.is_outage() { Cause::Deferred } else { Cause::Failed };
     let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    tracing::warn!(run.id = %job.task.run, error = %error, source, "work stopped; it comes again");
-    nak(delivery, RETRY_MS, cause).await;
+    if cause == Cause::Failed || job.worker.may_say("work") {
+        tracing::warn!(run.id = %job.task.run, error = %error, source, "work stopped; it comes again");
+    }
+    if let Some(delivery) = held {
+        nak(delivery, RETRY_MS, cause).await;
+    }
 }
 
 async fn nak(delivery: Delivery, delay_ms: u64, cause: Cause) {

@@ -19,7 +19,7 @@ const TOOLS: &str = "kubectl helm terraform tofu aws gcloud az gsutil git docker
     alias cat ls curl wget jq yq rm sed awk grep sort uniq cut tr head tail wc tee diff echo printf date hostname dig \
     nslookup ping traceroute ip ss netstat lsof ps top uptime whoami id uname df du free vmstat iostat dmesg sysctl stat base64 \
     sha256sum tar basename mkdir printenv openssl rev xxd gunzip dd mkfs.ext4 truncate shred mv cp kill pkill shutdown chmod \
-    crontab iptables kustomize mytool prometheus_query loki_query pagerduty";
+    crontab iptables kustomize mytool prometheus_query loki_query pagerduty rg ag ack fuser gzip xz zip rsync less man tar";
 
 fn agent(tools: &str) -> Agent {
     let mut agent = Agent::new("ops".parse().expect("a name"));

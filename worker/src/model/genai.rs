@@ -299,3 +299,17 @@ fn estimate(request: &Request) -> u64 {
     let history: u64 = request.history.iter().map(|(_, text)| estimate_tokens(text)).sum();
     estimate_tokens(&request.system) + history + estimate_tokens(&request.user)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_provider_that_manifests_may_name_is_one() {
+        for provider in aof_shared::config::MODEL_PROVIDERS {
+            let model = ModelRef { provider: provider.to_owned(), name: "m".to_owned() };
+            let known = provider == super::super::ECHO || kind(provider, &model, false).is_ok();
+            assert!(known, "{provider}");
+        }
+    }
+}

@@ -199,6 +199,8 @@ async fn a_crash_after_the_start_leaves_it_uncertain_and_never_runs_it_again() {
     assert!(answer.contains("Uncertain") && answer.contains("by hand"), "{answer}");
     assert!(!scene.marker().exists());
     assert_eq!(scene.count(EventType::ActionUncertain).await, 1);
+    let started = scene.count(EventType::ActionStarted).await;
+    assert_eq!(started, 1, "the worker that died had not journaled it");
     let id = EventId::derive(action.id.0, "ended");
     assert!(scene.rig.events(&action.tenant).await.iter().any(|event| event.id == id));
     scene.rig.stop().await;
@@ -233,5 +235,73 @@ async fn a_lost_ack_of_the_held_delivery_asks_again_under_the_same_id() {
     let actions = scene.rig.stored(Stream::Actions, &scene.task.message.tenant).await;
     assert_eq!(actions.len(), 1);
     assert_eq!(scene.count(EventType::ActionHeld).await, 1);
+    scene.rig.stop().await;
+}
+
+/// The newest card of `action`.
+async fn last_card(scene: &Scene, action: &HeldAction) -> aof_shared::action::ApprovalView {
+    let replies = scene.rig.stored(Stream::Replies, &action.tenant).await;
+    let cards = replies.iter().filter_map(|stored| {
+        let reply: Reply = serde_json::from_slice(&stored.payload).expect("a reply");
+        match reply.content {
+            ReplyContent::Approval { view } => Some(*view),
+            _ => None,
+        }
+    });
+    cards.last().expect("a card")
+}
+
+#[tokio::test]
+async fn an_action_whose_flow_or_agent_is_gone_ends_as_failed_and_everyone_hears_it() {
+    let mut no_agent = simple(commander(&["touch"]));
+    no_agent.agents.clear();
+    let no_flow = snapshot(commander(&["touch"]), Vec::new(), Daemon::default());
+    for (gone, part) in
+        [(no_flow, "`ops` is no longer configured"), (no_agent, "no agent `helper`")]
+    {
+        let scene = Scene::new().await;
+        let action = scene.held().await;
+        scene.rig.node.config.apply(gone);
+        let decided = scene.decide(&action, ApprovalStatus::Approved).await;
+        scene.send(&decided).await;
+        let (ended, answer) = scene.rig.end(&scene.task).await;
+        assert_eq!(ended, "failed", "{answer}");
+        assert!(answer.contains(part) && answer.contains("marker` was approved"), "{answer}");
+        scene.send(&decided).await;
+        scene.rig.settled().await;
+        assert!(!scene.marker().exists());
+        let store = &scene.rig.node.ports.store;
+        let stored = store.approval(&action.tenant, action.id).await.expect("it reads");
+        let stored = stored.expect("it is there");
+        assert_eq!(stored.status, ApprovalStatus::Failed);
+        assert!(stored.outcome.is_some_and(|outcome| outcome.contains(part)), "{part}");
+        let card = last_card(&scene, &action).await;
+        assert_eq!(card.status, ApprovalStatus::Failed);
+        assert_eq!(scene.count(EventType::ActionFailed).await, 1);
+        assert_eq!(scene.count(EventType::ActionStarted).await, 0, "it never did");
+        let events = scene.rig.events(&action.tenant).await;
+        assert_eq!(events.iter().filter(|e| terminal(e)).count(), 1);
+        scene.rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_approval_that_comes_after_its_run_ended_does_not_stay_approved() {
+    let scene = Scene::new().await;
+    let action = scene.held().await;
+    let ops = held_flow(scene.work.path());
+    let flows = snapshot(commander(&["touch"]), vec![ops], Daemon::default());
+    scene.rig.node.config.apply(snapshot(commander(&["touch"]), Vec::new(), Daemon::default()));
+    scene.rig.send_as(&scene.task, uuid::Uuid::now_v7()).await;
+    assert_eq!(scene.rig.end(&scene.task).await.0, "failed", "its flow is gone");
+    scene.rig.node.config.apply(flows);
+    let decided = scene.decide(&action, ApprovalStatus::Approved).await;
+    scene.send(&decided).await;
+    scene.rig.event(&scene.task.message, EventType::ActionFailed).await;
+    scene.rig.settled().await;
+    let store = &scene.rig.node.ports.store;
+    let stored = store.approval(&action.tenant, action.id).await.expect("it reads");
+    assert_eq!(stored.expect("it is there").status, ApprovalStatus::Failed);
+    assert!(!scene.marker().exists());
     scene.rig.stop().await;
 }

@@ -2,8 +2,8 @@
 //! other organisations' kubeconfigs, and the memory of its process.
 //!
 //! A tool runs as the same user as the node, so file modes do not help. The node starts
-//! itself again as a launcher (`aofctl run-tool`), which fences itself in with Landlock,
-//! takes resource limits, asks to die with the node, and only then becomes the tool.
+//! itself again as a launcher (`aofctl run-tool`), which takes resource limits, starts the
+//! tool behind a fence of Landlock, and stays beside it ([`super::supervise`]).
 //! Landlock knows only what is allowed, so everything is, except the way down to what is
 //! hidden: there each sibling is allowed by name. What is made beside that way later is
 //! out of reach too, which errs on the safe side.
@@ -40,6 +40,46 @@ pub struct Bounds {
     pub hidden: Vec<PathBuf>,
     /// Files and folders within reach although they lie in hidden ones.
     pub open: Vec<PathBuf>,
+    /// What of the network is within reach.
+    pub network: Network,
+}
+
+/// What a tool may reach over TCP.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Network {
+    /// Everything.
+    #[default]
+    Open,
+    /// Connections to these ports, and no listening.
+    Ports(Vec<u16>),
+}
+
+impl Network {
+    /// As `tool_config.<tool>.network` has it: `none`, or a list of ports; not set: open.
+    /// What is neither closes it, as the manifest was refused for it anyway.
+    #[must_use]
+    pub fn of_setting(setting: Option<&serde_json::Value>) -> Self {
+        let Some(setting) = setting else { return Self::Open };
+        let ports = setting.as_array().map(Vec::as_slice).unwrap_or_default();
+        let port = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => text.parse().ok(),
+            value => value.as_u64().and_then(|port| u16::try_from(port).ok()),
+        };
+        Self::Ports(ports.iter().filter_map(port).collect())
+    }
+
+    /// As the launcher's argument, which [`Network::from_argument`] reads.
+    fn to_argument(&self) -> Option<String> {
+        let Self::Ports(ports) = self else { return None };
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        Some(ports.join(","))
+    }
+
+    /// What [`Network::to_argument`] wrote.
+    #[must_use]
+    pub fn from_argument(text: &str) -> Self {
+        Self::Ports(text.split(',').filter_map(|port| port.parse().ok()).collect())
+    }
 }
 
 /// A launcher with its bounds, for one tool.
@@ -59,6 +99,9 @@ impl Launch {
                 args.push(flag.into());
                 args.push(path.into());
             }
+        }
+        if let Some(ports) = self.bounds.network.to_argument() {
+            args.extend(["--network".into(), ports.into()]);
         }
         args.push("--".into());
         args
@@ -146,30 +189,20 @@ fn within(path: &Path, hidden: &BTreeSet<PathBuf>) -> bool {
     hidden.iter().any(|outer| path.starts_with(outer))
 }
 
-/// Fences this process in and becomes `program`. Returns only when that failed.
+/// Fences this thread in, with the processes that it starts, and limits what they take.
 ///
 /// # Errors
-/// Always: the reason why `program` did not start.
+/// When the system refuses.
 #[cfg(target_os = "linux")]
-pub fn become_tool(bounds: &Bounds, program: &Path, args: &[String]) -> std::io::Error {
-    use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
-    use std::os::unix::process::CommandExt;
+pub(super) fn close_in(bounds: &Bounds) -> std::io::Result<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
     let limits =
         [(Resource::Core, 0), (Resource::Data, MAX_DATA_BYTES), (Resource::Fsize, MAX_FILE_BYTES)];
     for (resource, most) in limits {
-        let limit = Rlimit { current: Some(most), maximum: Some(most) };
-        if let Err(error) = setrlimit(resource, limit) {
-            return error.into();
-        }
-    }
-    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
-        return error.into();
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
     }
     drop_sight();
-    if let Err(error) = restrict(bounds) {
-        return std::io::Error::other(error);
-    }
-    std::process::Command::new(program).args(args).exec()
+    restrict(bounds).map_err(std::io::Error::other)
 }
 
 /// Takes from root what lets it look into other processes past Landlock: on newer kernels
@@ -183,16 +216,6 @@ fn drop_sight() {
     }
 }
 
-/// Becomes `program` without a fence: this system has none.
-///
-/// # Errors
-/// Always: the reason why `program` did not start.
-#[cfg(not(target_os = "linux"))]
-pub fn become_tool(_bounds: &Bounds, program: &Path, args: &[String]) -> std::io::Error {
-    use std::os::unix::process::CommandExt;
-    std::process::Command::new(program).args(args).exec()
-}
-
 /// The newest Landlock whose rights are asked for; older kernels give what they have.
 #[cfg(target_os = "linux")]
 const ABI: landlock::ABI = landlock::ABI::V6;
@@ -200,13 +223,27 @@ const ABI: landlock::ABI = landlock::ABI::V6;
 #[cfg(target_os = "linux")]
 fn restrict(bounds: &Bounds) -> Result<(), landlock::RulesetError> {
     use landlock::{
-        Access, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope, path_beneath_rules,
+        Access, AccessFs, AccessNet, CompatLevel, Compatible, NetPort, Ruleset, RulesetAttr,
+        RulesetCreatedAttr, Scope, path_beneath_rules,
     };
-    Ruleset::default()
-        .handle_access(AccessFs::from_all(ABI))?
-        .scope(Scope::from_all(ABI))?
+    let mut rules =
+        Ruleset::default().handle_access(AccessFs::from_all(ABI))?.scope(Scope::from_all(ABI))?;
+    let ports = match &bounds.network {
+        Network::Open => [].as_slice(),
+        Network::Ports(ports) => {
+            // Whoever closes the network must not get it open from an older kernel.
+            rules = rules
+                .set_compatibility(CompatLevel::HardRequirement)
+                .handle_access(AccessNet::from_all(ABI))?
+                .set_compatibility(CompatLevel::BestEffort);
+            ports.as_slice()
+        }
+    };
+    let ports = ports.iter().map(|port| Ok(NetPort::new(*port, AccessNet::ConnectTcp)));
+    rules
         .create()?
         .add_rules(path_beneath_rules(reachable(bounds), AccessFs::from_all(ABI)))?
+        .add_rules(ports.collect::<Vec<Result<NetPort, landlock::RulesetError>>>())?
         .restrict_self()?;
     Ok(())
 }
@@ -241,6 +278,23 @@ pub fn works() -> bool {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_network_is_open_unless_it_is_set_and_what_is_odd_closes_it() {
+        let check = |setting: serde_json::Value, ports: &[u16]| {
+            let network = Network::of_setting(Some(&setting));
+            assert_eq!(network, Network::Ports(ports.to_vec()), "{setting}");
+            let argument = network.to_argument().expect("it is set");
+            assert_eq!(Network::from_argument(&argument), network, "{setting}");
+        };
+        assert_eq!(Network::of_setting(None), Network::Open);
+        check(json!("none"), &[]);
+        check(json!([]), &[]);
+        check(json!([443, "6443"]), &[443, 6443]);
+        check(json!("all"), &[]);
+        check(json!([70_000]), &[]);
+    }
 
     #[test]
     fn everything_but_the_hidden_is_reachable() {
@@ -255,6 +309,7 @@ mod tests {
         let bounds = Bounds {
             hidden: vec![root.join("data"), root.join("kube-b"), root.join("missing")],
             open: vec![root.join("data/runs/one")],
+            ..Bounds::default()
         };
         let reachable = reachable(&bounds);
         let reaches = |path: &str| reachable.iter().any(|r| root.join(path).starts_with(r));

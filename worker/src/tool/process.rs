@@ -1,5 +1,6 @@
-//! Runs one program: own process group, closed input, capped output, capped time. The
-//! whole group dies with it, however it ends.
+//! Runs one program: own process group, closed input, capped output, capped time. All that
+//! it started dies with it, however it ends: by its launcher's hand, or without one its
+//! process group.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use crate::tool::MAX_OUTPUT_BYTES;
 use crate::tool::fence::Launch;
@@ -17,6 +18,9 @@ use crate::tool::mask::Mask;
 /// How long the pipes may stay open after the program ended and its group was killed:
 /// something left the group and holds them.
 const PIPE_GRACE: Duration = Duration::from_millis(300);
+/// How long a launcher may take to end what its tool left; it gives up by itself after
+/// about 5 s.
+const LAUNCHER_GRACE: Duration = Duration::from_secs(10);
 /// Bytes read at once.
 const READ_BYTES: usize = 8 * 1024;
 
@@ -57,23 +61,37 @@ pub(crate) struct Output {
     pub(crate) text: String,
 }
 
-/// Kills the group when dropped, so that a cancelled run leaves nothing behind.
-struct Group {
-    pid: Option<Pid>,
+/// What ends a program with all that it started; also when dropped, so that a cancelled
+/// run leaves nothing behind.
+enum Leash {
+    /// The launcher reads the other end, and ends everything once this one is closed.
+    Held(Option<ChildStdin>),
+    /// The process group.
+    Group(Option<Pid>),
 }
 
-impl Group {
-    fn kill(&mut self) {
-        if let Some(pid) = self.pid.take() {
+impl Leash {
+    fn of(child: &mut Child, program: &Program) -> Self {
+        if program.launch.is_some() {
+            return Self::Held(child.stdin.take());
+        }
+        Self::Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+    }
+
+    fn let_go(&mut self) {
+        match self {
+            Self::Held(end) => drop(end.take()),
             // The group may be gone already, which is the aim.
-            let _ = kill_process_group(pid, Signal::KILL);
+            Self::Group(pid) => {
+                let _ = pid.take().map(|pid| kill_process_group(pid, Signal::KILL));
+            }
         }
     }
 }
 
-impl Drop for Group {
+impl Drop for Leash {
     fn drop(&mut self) {
-        self.kill();
+        self.let_go();
     }
 }
 
@@ -86,8 +104,7 @@ pub(crate) async fn run(program: &Program, mask: &Mask) -> Output {
             return Output { ended: Ended::NotStarted(reason), text: String::new() };
         }
     };
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let mut group = Group { pid };
+    let mut leash = Leash::of(&mut child, program);
     let keep = MAX_OUTPUT_BYTES + mask.longest_bytes();
     let (mut out, mut err) = (Kept::new(keep), Kept::new(keep));
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -97,9 +114,11 @@ pub(crate) async fn run(program: &Program, mask: &Mask) -> Output {
         };
         tokio::pin!(reading);
         let (ended, read) = wait(&mut child, &mut reading, program.timeout).await;
-        group.kill();
-        // The kernel has taken the leader's exit, or takes it now: no zombie stays.
-        let _ = child.wait().await;
+        leash.let_go();
+        // Its exit is taken here, so that no zombie stays.
+        if tokio::time::timeout(LAUNCHER_GRACE, child.wait()).await.is_err() {
+            let _ = child.kill().await;
+        }
         if !read {
             let _ = tokio::time::timeout(PIPE_GRACE, reading).await;
         }
@@ -122,11 +141,12 @@ fn spawn(program: &Program) -> std::io::Result<Child> {
         .env_clear()
         .envs(&program.environment)
         .current_dir(&program.directory)
-        .stdin(Stdio::null())
+        .stdin(if program.launch.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
+        // A launcher must live to end what it started.
+        .kill_on_drop(program.launch.is_none())
         .spawn()
 }
 

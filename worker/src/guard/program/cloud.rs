@@ -21,6 +21,7 @@ pub(super) const PROGRAMS: &[Program] = &[
         ],
         switches: &["-q,--quiet", "-h,--help", "--uri"],
         harmless: &[""],
+        destroys: &[("--flags-file", "takes its flags from a file")],
         check: gcloud,
         bare: true,
         abbreviates: true,
@@ -137,6 +138,8 @@ const TERRAFORM: Program = Program {
         ("init -plugin-dir", "runs programs from a directory"),
         ("plan -generate-config-out", "writes a file"),
         ("plan -state-out", "writes a file"),
+        ("providers mirror", "writes files"),
+        ("providers lock", "rewrites the lock file"),
     ],
     check: |command| {
         let out = command.values("out").find(|path| !stays_here(path));

@@ -181,6 +181,8 @@ const DOCKER: Program = Program {
         ("create --privileged", RUNS),
         ("exec --privileged", "runs with all rights on the host"),
         ("build --output", "writes files"),
+        ("compose ** config -o", "writes a file"),
+        ("compose ** config --output", "writes a file"),
         ("build -o", "writes files"),
         ("build --allow", "builds with rights on the host"),
         ("create", RUNS),

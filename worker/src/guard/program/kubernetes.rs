@@ -212,6 +212,8 @@ const KUBECTL: Program = Program {
         ("taint", "may evict pods of a node"),
         ("scale --replicas=0", "stops all pods of a workload"),
         ("autoscale --max=0", "stops all pods of a workload"),
+        ("label ** *-", "takes a label away"),
+        ("annotate ** *-", "takes an annotation away"),
         ("replace", "overwrites whole objects"),
         ("edit", "may change anything of an object"),
         ("patch", "may change anything of an object, its replicas too"),

@@ -98,6 +98,10 @@ pub(super) const PROGRAMS: &[Program] = &[
             ("enable ** */*", "makes a service of a file"),
             ("--job-mode", "may stop other services"),
             ("--root", "works on another system"),
+            ("-H", "connects to another machine"),
+            ("--host", "connects to another machine"),
+            ("-M", "works on another system"),
+            ("--machine", "works on another system"),
             ("--image", "works on another system"),
         ],
         abbreviates: true,
@@ -119,6 +123,12 @@ pub(super) const PROGRAMS: &[Program] = &[
         ],
         abbreviates: true,
         bare: true,
+        ..PLAIN
+    },
+    Program {
+        names: &["fuser"],
+        harmless: &[""],
+        destroys: &[("-k", "kills processes"), ("--kill", "kills processes")],
         ..PLAIN
     },
     Program {

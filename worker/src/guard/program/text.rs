@@ -117,6 +117,22 @@ pub(super) const PROGRAMS: &[Program] = &[
         ..PLAIN
     },
     Program {
+        names: &["rg"],
+        values: &["-e,--regexp", "-f,--file", "-g,--glob", "-t,--type", "-m,--max-count"],
+        harmless: &[""],
+        destroys: &[("--pre", "runs a program"), ("--hostname-bin", "runs a program")],
+        bare: true,
+        ..PLAIN
+    },
+    Program {
+        names: &["ag", "ack"],
+        harmless: &[""],
+        destroys: &[("--pager", "runs a program"), ("--ackrc", "takes its settings from a file")],
+        bare: true,
+        abbreviates: true,
+        ..PLAIN
+    },
+    Program {
         names: &["sort", "uniq", "shuf", "split"],
         harmless: &[""],
         destroys: &[
