@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use aof_shared::ids::TenantId;
 use aof_shared::node::Node;
 use aof_shared::telemetry::IngressLabels;
 use aof_shared::throttle::Throttle;
+use aof_shared::trace::{Span, SpanKind, TraceContext};
 use axum::Router;
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
@@ -13,16 +16,17 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::Options;
 use crate::auth::Keys;
-use crate::health::Gauges;
+use crate::health::Operations;
 use crate::instances::Directory;
 use crate::outcome::Outcomes;
-use crate::problem::Problem;
+use crate::problem::{Cause, Problem};
 use crate::seen::Seen;
 use crate::streams::Streams;
 use crate::{api, health, openapi, webhook};
 
-/// One log line a platform about webhooks that are refused.
-const SAY_UNSIGNED_EVERY_MS: u64 = 60_000;
+/// One log line a platform about webhooks that are refused, and one a cause about requests
+/// that could not be taken.
+const SAY_REFUSED_EVERY_MS: u64 = 60_000;
 
 /// The state of a gateway. Losing it loses nothing: it is caches and open streams.
 pub(crate) struct App {
@@ -40,12 +44,14 @@ pub(crate) struct App {
     pub(crate) seen: Seen,
     /// What was logged of requests that nobody signed.
     pub(crate) unsigned: Throttle,
+    /// What was logged of requests that could not be taken.
+    refused: Throttle,
     /// Chats that wait for how their message ends.
     pub(crate) outcomes: Outcomes,
     /// Streams open now.
     pub(crate) streams: Streams,
-    /// When the queue's gauges were read last.
-    pub(crate) gauges: Gauges,
+    /// What operations ask.
+    pub(crate) operations: Operations,
 }
 
 /// How handlers get at the state.
@@ -53,7 +59,8 @@ pub(crate) type Shared = Arc<App>;
 
 impl App {
     /// The state of a gateway on `node`.
-    pub(crate) fn new(node: Node, options: &Options) -> Shared {
+    pub(crate) fn new(node: Node, options: &Options, operations: Operations) -> Shared {
+        operations.read_gauges_of(&node.ports);
         Arc::new(Self {
             outcomes: Outcomes::new(&node),
             node,
@@ -62,15 +69,30 @@ impl App {
             keys: Keys::default(),
             directory: Directory::default(),
             seen: Seen::default(),
-            unsigned: Throttle::new(SAY_UNSIGNED_EVERY_MS),
+            unsigned: Throttle::new(SAY_REFUSED_EVERY_MS),
+            refused: Throttle::new(SAY_REFUSED_EVERY_MS),
             streams: Streams::default(),
-            gauges: Gauges::default(),
+            operations,
         })
     }
 
     /// Now, in milliseconds since the Unix epoch.
     pub(crate) fn now_ms(&self) -> u64 {
         self.node.ports.clock.now_ms()
+    }
+
+    /// Opens the span of an accepted request: below the caller's, or the first of a trace.
+    /// It ends with the acceptance, whatever the caller then waits for.
+    pub(crate) fn span(
+        &self,
+        name: &'static str,
+        caller: Option<TraceContext>,
+        tenant: &TenantId,
+    ) -> Span {
+        let opening = self.node.tracer.span(name, SpanKind::Server);
+        let mut span = opening.under(caller).start();
+        span.tag("tenant.id", tenant);
+        span
     }
 
     /// Counts a request at the ingress. Source: telemetry, `agentflow_ingress_total`.
@@ -93,7 +115,20 @@ pub(crate) fn router(app: &Shared) -> Router {
         .fallback(async |uri: Uri| Problem::not_found("resource", uri.path()).into_response())
         .method_not_allowed_fallback(|| async { Problem::wrong_method().into_response() })
         .layer(axum::middleware::map_response(as_problem))
+        .layer(axum::middleware::map_response_with_state(app.clone(), say_refused))
         .with_state(app.clone())
+}
+
+/// Logs why a request could not be taken, once in a while a cause: a flood of refusals
+/// must not fill a disk that is full already.
+async fn say_refused(State(app): State<Shared>, mut response: Response) -> Response {
+    if let Some(Cause { what, error }) = response.extensions_mut().remove::<Cause>()
+        && app.refused.allows(&format!("{what}: {error}"), app.now_ms())
+    {
+        let status = response.status().as_u16();
+        tracing::warn!(what, error, status, "requests are refused; said once a minute a cause");
+    }
+    response
 }
 
 /// What the framework refuses by itself (an odd path) in plain text becomes a problem.

@@ -1,18 +1,19 @@
 //! API keys: tenant-bound, scoped, stored as SHA-256. The tenant comes from the key alone.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod operator;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use aof_shared::clock::Clock;
 use aof_shared::ids::TenantId;
-use aof_shared::store::{ApiKey, Store, StoreError};
+use aof_shared::store::ApiKey;
 use axum::http::{HeaderMap, header};
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 
+pub use self::operator::{
+    ADMIN_KEY_FILE, BootstrapError, OperatorKey, ensure_admin_key, ensure_cluster_key,
+};
 use crate::app::App;
 use crate::problem::Problem;
 
@@ -24,10 +25,6 @@ const CACHE_CAP: u64 = 10_000;
 const SECRET_BYTES: usize = 32;
 /// Bytes of randomness in a key's id.
 const ID_BYTES: usize = 6;
-/// Where the first operator key is written, below the data directory.
-const ADMIN_KEY_FILE: &str = "admin.key";
-/// Who the first operator key speaks as.
-const ADMIN_USER: &str = "admin";
 
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,76 +216,6 @@ pub(crate) fn record(text: &str, id: String, tenant: Option<TenantId>, user: &st
         expires_at_ms: None,
         revoked_at_ms: None,
     }
-}
-
-/// Why there is no operator key.
-#[derive(Debug, thiserror::Error)]
-pub enum BootstrapError {
-    /// The file cannot be read or written.
-    #[error("cannot use {}: check its owner and mode", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The store does not answer.
-    #[error("cannot store the operator's key")]
-    Store(#[from] StoreError),
-}
-
-/// Makes sure that an operator key is in `<data_dir>/admin.key` (mode 0600) and counts.
-/// Keeps the one that is there unless it was revoked.
-///
-/// # Errors
-/// [`BootstrapError`] when the file or the store cannot be used.
-pub async fn ensure_admin_key(
-    store: &dyn Store,
-    data_dir: &Path,
-    clock: &dyn Clock,
-) -> Result<PathBuf, BootstrapError> {
-    let path = data_dir.join(ADMIN_KEY_FILE);
-    let failed = |source| BootstrapError::File { path: path.clone(), source };
-    let held = match std::fs::read_to_string(&path) {
-        Ok(text) => Some(text.trim().to_owned()).filter(|text| is_shaped(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(failed(error)),
-    };
-    let mut text = held;
-    if let Some(held) = &text {
-        match store.key_by_hash(&hash(held)).await? {
-            Some(known) if known.revoked_at_ms.is_none() => return Ok(path),
-            Some(_) => text = None,
-            // A crash came between the file and the store.
-            None => {}
-        }
-    }
-    let text = match text {
-        Some(text) => text,
-        None => {
-            let (_, text) = draw();
-            write_private(&path, &text).map_err(failed)?;
-            text
-        }
-    };
-    let id = text.split('_').nth(1).unwrap_or_default().to_owned();
-    let mut key = record(&text, id, None, ADMIN_USER);
-    key.scopes = Scope::ALL.map(|s| s.as_str().to_owned()).to_vec();
-    key.created_at_ms = clock.now_ms();
-    store.put_key(&key).await?;
-    Ok(path)
-}
-
-/// Replaces the file in one step; nobody else ever can read it.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let fresh = path.with_extension("new");
-    let _ = std::fs::remove_file(&fresh);
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, path)
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use aof_shared::event::{Event, EventType};
 use aof_shared::ids::{AgentName, EventId, MessageId, ReplyId, TenantId};
 use aof_shared::message::{Message, PINNED_AGENT, Reply, ReplyContent};
 use aof_shared::queue::{Durability, Publication, QueueError, Receipt};
-use aof_shared::subject::Subject;
-use aof_shared::trace::{CAUSATION, TRACEPARENT, TraceContext};
+use aof_shared::subject::{Stream, Subject};
+use aof_shared::trace::{CAUSATION, Span, SpanKind, TRACEPARENT, TraceContext};
 use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -76,8 +76,10 @@ pub(crate) async fn publish_message(
     message: &Message,
     hop: Hop,
 ) -> Result<Accepted, QueueError> {
-    let batch = message_batch(app, message, hop);
-    let receipts = app.node.ports.queue.publish(batch).await?;
+    let mut span = publishing(app, hop.trace, Stream::Inbound, &message.tenant);
+    span.tag("message.id", &message.id).tag("platform", &message.platform);
+    let batch = message_batch(app, message, Hop { trace: span.context(), ..hop });
+    let receipts = published(app, batch, span).await?;
     let [inbound, journal] = first_two(&receipts);
     if inbound.duplicate {
         journal_duplicate(app, message).await;
@@ -88,6 +90,26 @@ pub(crate) async fn publish_message(
         durability: app.node.ports.queue.durability(),
         journal_seq: journal.seq,
     })
+}
+
+/// The span of a publication.
+fn publishing(app: &App, trace: TraceContext, stream: Stream, tenant: &TenantId) -> Span {
+    let opening = app.node.tracer.span("gateway.ingress", SpanKind::Producer);
+    let mut span = opening.under(Some(trace)).start();
+    span.tag_published(stream).tag("tenant.id", tenant);
+    span
+}
+
+async fn published(
+    app: &App,
+    batch: Vec<Publication>,
+    mut span: Span,
+) -> Result<Vec<Receipt>, QueueError> {
+    let receipts = app.node.ports.queue.publish(batch).await;
+    if receipts.is_err() {
+        span.fail("not_accepted");
+    }
+    receipts
 }
 
 /// INBOUND and EVENTS entries of one message, in this order.
@@ -130,6 +152,7 @@ pub(crate) async fn publish_notice(
     app: &App,
     message: &Message,
     text: &str,
+    trace: TraceContext,
 ) -> Result<(), QueueError> {
     let reply = Reply {
         id: ReplyId::derive(message.id.0, "notice-empty"),
@@ -142,7 +165,7 @@ pub(crate) async fn publish_notice(
     let publication = Publication::json(Subject::reply(tenant, platform), reply.id.0, &reply)
         .expect("a reply has only text keys")
         .ordered_by(format!("{platform}/{instance}/{}", channel.id))
-        .with_header(TRACEPARENT, TraceContext::start().traceparent());
+        .with_header(TRACEPARENT, trace.traceparent());
     app.node.ports.queue.publish(vec![publication]).await?;
     Ok(())
 }
@@ -182,24 +205,30 @@ pub(crate) struct VotePublication {
     pub(crate) trace: TraceContext,
 }
 
+/// The ordering key of votes on `target`.
+pub(crate) fn vote_key(target: &VoteTarget) -> String {
+    match target {
+        VoteTarget::Action { id } => format!("vote/{id}"),
+        VoteTarget::Posted { at, message } => {
+            format!("vote/{}/{}/{}/{message}", at.platform, at.instance, at.channel)
+        }
+    }
+}
+
 /// Publishes a vote. Votes on one thing keep their order. What the approver says about
 /// it names [`VotePublication::id`] as its cause.
 ///
 /// # Errors
 /// [`QueueError`]: it was not cast, or may be cast again under the same id.
 pub(crate) async fn publish_vote(app: &App, cast: VotePublication) -> Result<Receipt, QueueError> {
-    let key = match &cast.vote.target {
-        VoteTarget::Action { id } => format!("vote/{id}"),
-        VoteTarget::Posted { at, message } => {
-            format!("vote/{}/{}/{}/{message}", at.platform, at.instance, at.channel)
-        }
-    };
+    let key = vote_key(&cast.vote.target);
+    let span = publishing(app, cast.trace, Stream::Actions, &cast.tenant);
     let subject = Subject::action(&cast.tenant);
     let publication = Publication::json(subject, cast.id, &ActionMessage::Vote(cast.vote))
         .expect("a vote has only text keys")
         .ordered_by(key)
-        .with_header(TRACEPARENT, cast.trace.traceparent())
+        .with_header(TRACEPARENT, span.context().traceparent())
         .with_header(CAUSATION, cast.id.to_string());
-    let receipts = app.node.ports.queue.publish(vec![publication]).await?;
+    let receipts = published(app, vec![publication], span).await?;
     Ok(*receipts.first().expect("a receipt for each publication of the batch"))
 }

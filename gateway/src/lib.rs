@@ -3,6 +3,7 @@
 mod api;
 mod app;
 mod auth;
+mod front;
 mod health;
 mod ingress;
 mod instances;
@@ -21,7 +22,8 @@ use std::net::SocketAddr;
 
 use aof_shared::node::{Node, StartError};
 
-pub use auth::{BootstrapError, ensure_admin_key};
+pub use auth::{ADMIN_KEY_FILE, BootstrapError, OperatorKey, ensure_admin_key, ensure_cluster_key};
+pub use front::{Front, listen};
 
 /// Largest request body in bytes, unless set otherwise.
 pub const DEFAULT_MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -69,25 +71,22 @@ pub struct Running {
 /// # Errors
 /// [`StartError`] when the address cannot be bound or the egress cannot start.
 pub async fn start(node: &Node, options: Options) -> Result<Running, StartError> {
-    let listener =
-        tokio::net::TcpListener::bind(&options.listen).await.map_err(|source| StartError {
-            role: "gateway",
-            reason: format!("cannot listen on {}: choose a free address", options.listen),
-            source: Some(Box::new(source)),
-        })?;
-    let local_addr = listener.local_addr().map_err(|source| StartError {
-        role: "gateway",
-        reason: "the listener has no address".to_owned(),
-        source: Some(Box::new(source)),
-    })?;
+    let front = listen(&options, &node.health, &node.metrics, &node.lifecycle).await?;
+    start_behind(&front, node, &options).await?;
+    Ok(Running { local_addr: front.local_addr })
+}
+
+/// As [`start`], on a listener that is bound already and answers for the node.
+///
+/// # Errors
+/// [`StartError`] when the egress cannot start.
+pub async fn start_behind(front: &Front, node: &Node, options: &Options) -> Result<(), StartError> {
     reply::start(node).await?;
     resolve::start(node).await;
-    let app = app::App::new(node.clone(), &options);
-    let router = app::router(&app);
-    let lifecycle = node.lifecycle.clone();
-    node.lifecycle.spawn(server::run(listener, router, lifecycle, options.max_connections));
+    let app = app::App::new(node.clone(), options, front.operations.clone());
+    front.answer(app::router(&app));
     node.health.up("gateway");
-    Ok(Running { local_addr })
+    Ok(())
 }
 
 /// The OpenAPI document of the HTTP API, as `GET /openapi.json` serves it.

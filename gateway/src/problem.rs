@@ -50,11 +50,30 @@ pub(crate) struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     retry_after_secs: Option<u32>,
+    cause: Option<Box<Cause>>,
+}
+
+/// What went wrong behind a refusal, for the node's log; goes with the response, and is
+/// not shown.
+#[derive(Debug, Clone)]
+pub(crate) struct Cause {
+    /// What did not work.
+    pub(crate) what: &'static str,
+    /// How; the same text for the same cause.
+    pub(crate) error: String,
 }
 
 impl Problem {
     fn new(status: StatusCode, slug: &'static str, title: &'static str, detail: String) -> Self {
-        Self { status, slug, title, detail, errors: Vec::new(), retry_after_secs: None }
+        Self {
+            status,
+            slug,
+            title,
+            detail,
+            errors: Vec::new(),
+            retry_after_secs: None,
+            cause: None,
+        }
     }
 
     /// 400: the request cannot be read.
@@ -148,6 +167,11 @@ impl Problem {
         problem
     }
 
+    fn caused_by(mut self, what: &'static str, error: String) -> Self {
+        self.cause = Some(Box::new(Cause { what, error }));
+        self
+    }
+
     /// The HTTP status.
     pub(crate) fn status(&self) -> StatusCode {
         self.status
@@ -161,8 +185,13 @@ impl From<QueueError> for Problem {
         match error {
             QueueError::TooLarge { max_bytes, .. } => Self::too_large(max_bytes),
             other => {
-                tracing::warn!(error = %other, "queue did not confirm");
+                let error = match &other {
+                    // How long was waited differs each time.
+                    QueueError::Unconfirmed { .. } => "no answer in time".to_owned(),
+                    same => same.to_string(),
+                };
                 Self::unavailable("the queue does not confirm right now; send it again")
+                    .caused_by("queue", error)
             }
         }
     }
@@ -170,8 +199,8 @@ impl From<QueueError> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        tracing::warn!(error = %error, "store did not answer");
         Self::unavailable("the store does not answer right now; try again")
+            .caused_by("store", error.to_string())
     }
 }
 
@@ -186,6 +215,9 @@ impl IntoResponse for Problem {
         };
         let text = serde_json::to_string(&body).expect("a problem document is made of text");
         let mut response = (self.status, text).into_response();
+        if let Some(cause) = self.cause {
+            response.extensions_mut().insert(*cause);
+        }
         let headers = response.headers_mut();
         let problem_json = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, problem_json);

@@ -26,8 +26,9 @@ use tokio::sync::Semaphore;
 
 use aof_shared::ids::PlatformName;
 use aof_shared::node::{Node, StartError};
-use aof_shared::queue::{BoxError, Consumer, ConsumerSpec};
+use aof_shared::queue::{Consumer, ConsumerSpec};
 use aof_shared::subject::Stream;
+use aof_shared::throttle::Throttle;
 
 use self::accounts::Accounts;
 use self::cards::Cards;
@@ -54,6 +55,8 @@ const PULL_BATCH: usize = 512;
 const PULL_WAIT_MS: u64 = 1_000;
 /// Pause after a pull that failed.
 const PULL_PAUSE_MS: u64 = 1_000;
+/// One log line in this time about pulls that fail.
+const SAY_AWAY_EVERY_MS: u64 = 30_000;
 
 /// Starts the egress. Returns once it can work.
 ///
@@ -93,26 +96,24 @@ pub(crate) async fn start_with(
         ack_wait_ms: ACK_WAIT_MS,
         max_ack_pending: MAX_ACK_PENDING,
     };
-    let consumer = node.ports.queue.consumer(spec).await.map_err(|error| StartError {
-        role: "gateway",
-        reason: "the queue does not open the consumer of REPLIES; check the backend".to_owned(),
-        source: Some(Box::new(error) as BoxError),
-    })?;
+    let consumer = node.consumer(PART, spec).await?;
     let desk = Desk {
         ports: node.ports.clone(),
         metrics: Arc::clone(&node.metrics),
+        tracer: node.tracer.clone(),
         outlets,
         cards: Cards::new(Arc::clone(&node.ports.store)),
         room: Room::new(MAX_IN_FLIGHT),
     };
     node.health.up(PART);
-    node.lifecycle.spawn(run(node.clone(), consumer, Arc::new(desk)));
+    node.keep(PART, run(node.clone(), consumer, Arc::new(desk)));
     Ok(())
 }
 
 /// Pulls until told to stop; what was pulled is finished.
 async fn run(node: Node, consumer: Arc<dyn Consumer>, desk: Arc<Desk>) {
     let places = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+    let said = Throttle::new(SAY_AWAY_EVERY_MS);
     loop {
         let room = tokio::select! {
             biased;
@@ -133,9 +134,12 @@ async fn run(node: Node, consumer: Arc<dyn Consumer>, desk: Arc<Desk>) {
                 deliveries
             }
             Err(error) => {
-                tracing::error!(%error, "replies cannot be pulled");
+                if said.allows(PART, node.ports.clock.now_ms()) {
+                    tracing::error!(%error, "replies cannot be pulled");
+                }
                 node.health.down(PART, format!("replies cannot be pulled: {error}"));
-                tokio::time::sleep(Duration::from_millis(PULL_PAUSE_MS)).await;
+                let pause = Duration::from_millis(PULL_PAUSE_MS);
+                let _ = tokio::time::timeout(pause, node.lifecycle.stopped()).await;
                 continue;
             }
         };

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use aof_shared::config::{Instance, Snapshot};
 use aof_shared::ids::{InstanceName, PlatformName, TenantId};
 use aof_shared::lifecycle::Lifecycle;
+use aof_shared::limit::{Admission, Demand, Limits, Window};
 use aof_shared::node::{Health, Node};
 use aof_shared::subject::LiveSubject;
 
@@ -37,6 +38,9 @@ const MAX_WARM_PAUSE_MS: u64 = 300_000;
 const REFRESH_MS: u64 = 600_000;
 /// Attempts of one lookup.
 const MAX_LOOKUP_ATTEMPTS: u32 = 3;
+/// A channel is looked up by one gateway in this time, in ms: requests for it are a second
+/// apart.
+const CLAIM_MS: u64 = 900;
 /// Pause when the backend's signals are away.
 const LISTEN_PAUSE_MS: u64 = 1_000;
 /// Longest id of a channel that is looked up; Slack's have 9 to 12 characters.
@@ -68,6 +72,7 @@ pub async fn start(node: &Node) {
     let resolver = Arc::new(Resolver {
         directory: Directory::new(slack, node.ports.clone(), node.config.clone()),
         accounts: Accounts::new(node.config.clone()),
+        limits: Arc::clone(&node.ports.limits),
         asking: Mutex::default(),
         lifecycle: node.lifecycle.clone(),
         health: node.health.clone(),
@@ -80,6 +85,7 @@ pub async fn start(node: &Node) {
 struct Resolver {
     directory: Directory,
     accounts: Accounts,
+    limits: Arc<dyn Limits>,
     /// Lookups at work: the same channel is asked for once.
     asking: Mutex<HashSet<Request>>,
     lifecycle: Lifecycle,
@@ -185,6 +191,9 @@ impl Resolver {
     }
 
     async fn look_up(&self, instance: &Instance, request: &Request) {
+        if !self.is_ours(instance, request).await {
+            return;
+        }
         for _ in 0..MAX_LOOKUP_ATTEMPTS {
             let result = self.directory.look_up(instance, &request.channel, request.changed).await;
             match result {
@@ -202,6 +211,16 @@ impl Resolver {
                 }
             }
         }
+    }
+
+    /// Every gateway hears a request; the first to claim it looks the channel up. Without
+    /// a limiter nobody does: it is asked for again with the channel's next message.
+    async fn is_ours(&self, instance: &Instance, request: &Request) -> bool {
+        let Instance { tenant, platform, name, .. } = instance;
+        let scope = format!("resolve/{tenant}/{platform}/{name}/{}", request.channel);
+        let window = Window { scope, limit: 1, window_ms: CLAIM_MS };
+        let demand = Demand { windows: vec![window], ..Demand::default() };
+        matches!(self.limits.admit(&demand).await, Ok(Admission::Granted))
     }
 
     async fn warm(&self, instance: &Instance) {

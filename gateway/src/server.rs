@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aof_shared::lifecycle::Lifecycle;
-use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::ServiceExt as _;
+
+use crate::front::Answering;
 
 /// A client that has not sent its whole head by then is cut off; also ends idle
 /// keep-alive connections.
@@ -23,7 +25,7 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Accepts until the lifecycle stops. Every connection is a task of the lifecycle.
 pub(crate) async fn run(
     listener: TcpListener,
-    router: Router,
+    answering: Answering,
     lifecycle: Lifecycle,
     max_connections: usize,
 ) {
@@ -39,7 +41,7 @@ pub(crate) async fn run(
         };
         match accepted {
             Ok((socket, _)) => {
-                let connection = serve(socket, router.clone(), lifecycle.clone(), place);
+                let connection = serve(socket, answering.clone(), lifecycle.clone(), place);
                 lifecycle.spawn(connection);
             }
             Err(error) => {
@@ -52,13 +54,16 @@ pub(crate) async fn run(
 
 async fn serve(
     socket: TcpStream,
-    router: Router,
+    answering: Answering,
     lifecycle: Lifecycle,
     place: OwnedSemaphorePermit,
 ) {
     // Answers are small and complete: waiting to fill a packet only adds latency.
     let _ = socket.set_nodelay(true);
-    let service = TowerToHyperService::new(router.into_service::<hyper::body::Incoming>());
+    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
+        let router = answering.load();
+        axum::Router::clone(&router).oneshot(request)
+    });
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())

@@ -81,7 +81,9 @@ impl Gateway {
             ports: ports.clone(),
             config: Config::new(snapshot()),
             metrics: Arc::new(Metrics::default()),
+            tracer: aof_shared::trace::Tracer::default(),
             health: Health::default(),
+            members: Default::default(),
             lifecycle: lifecycle.clone(),
         };
         let path = ensure_admin_key(ports.store.as_ref(), dir.path(), &clock).await.expect("a key");

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use aof_shared::config::Instance;
 use aof_shared::ids::MessageId;
 use aof_shared::subject::LiveSubject;
-use aof_shared::trace::TraceContext;
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
@@ -163,6 +162,12 @@ async fn settle(
     instance: &Instance,
     inbound: Inbound,
 ) -> Result<(&'static str, Response), Problem> {
+    // A platform's own trace means nothing here, so each event starts one.
+    let span = || {
+        let mut span = app.span("gateway.webhook", None, &instance.tenant);
+        span.tag("platform", &instance.platform).tag("instance.name", &instance.name);
+        span
+    };
     match inbound {
         Inbound::Challenge(challenge) => {
             Ok(("ignored", Json(json!({ "challenge": challenge })).into_response()))
@@ -175,20 +180,22 @@ async fn settle(
             Ok(("accepted", answered(answer, json!({ "noted": true }))))
         }
         Inbound::Message(message, answer) => {
-            let accepted = publish_message(app, &message, Hop::of(TraceContext::start())).await?;
+            let span = span();
+            let accepted = publish_message(app, &message, Hop::of(span.context())).await?;
             let outcome = if accepted.duplicate { "duplicate" } else { "accepted" };
             Ok((outcome, answered(answer, ReceiptBody::from(accepted))))
         }
         Inbound::Empty(message, answer) => {
-            publish_notice(app, &message, EMPTY_NOTICE).await?;
+            let span = span();
+            publish_notice(app, &message, EMPTY_NOTICE, span.context()).await?;
             Ok(("ignored", answered(answer, json!({ "ignored": "no text" }))))
         }
         Inbound::Vote { event_id, vote, answer } => {
             let tenant = instance.tenant.clone();
             let event_id = format!("vote:{event_id}");
             let id = MessageId::derive(&tenant, &instance.platform, &instance.name, &event_id).0;
-            let trace = TraceContext::start();
-            let cast = VotePublication { tenant, id, vote: *vote, trace };
+            let span = span();
+            let cast = VotePublication { tenant, id, vote: *vote, trace: span.context() };
             let receipt = publish_vote(app, cast).await?;
             let outcome = if receipt.duplicate { "duplicate" } else { "accepted" };
             let durability = app.node.ports.queue.durability();

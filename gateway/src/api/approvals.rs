@@ -265,13 +265,16 @@ async fn vote(
         }
         _ => {}
     }
+    let caller_trace = body::trace(&parts.headers);
+    let mut span = app.span("gateway.api.approvals", caller_trace, &caller.tenant);
+    span.tag("action.id", &approval.action.id);
     let ballot = Ballot {
         tenant: caller.tenant.clone(),
         action: approval.action.id,
         voter: voter(&caller),
         choice,
         reason: wanted.reason,
-        trace: body::trace(&parts.headers),
+        trace: span.context(),
     };
     let quorum = approval.action.quorum;
     let verdict = ballot.cast(&app).await?;

@@ -75,10 +75,9 @@ pub(crate) fn query<T: DeserializeOwned>(query: Option<&str>) -> Result<T, Probl
         .map_err(|e| Problem::invalid_field("?", format!("the query cannot be read: {e}")))
 }
 
-/// The caller's trace, or a new one.
-pub(crate) fn trace(headers: &HeaderMap) -> TraceContext {
-    let given = headers.get(TRACEPARENT).and_then(|v| v.to_str().ok());
-    given.and_then(TraceContext::parse).map_or_else(TraceContext::start, TraceContext::child)
+/// The caller's trace. Only where a key says who calls: it decides what is recorded.
+pub(crate) fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    TraceContext::parse(headers.get(TRACEPARENT)?.to_str().ok()?)
 }
 
 /// True when the client asks for this media type.

@@ -143,8 +143,10 @@ async fn chat(
     let wanted: ChatRequest = body::json(&parts.headers, content, app.max_body_bytes).await?;
     let message = message_of(&wanted, &caller, app.now_ms())?;
     let permit = app.streams.open(&caller.tenant)?;
-    let hop = Hop { trace: body::trace(&parts.headers), agent, retry_of: None };
+    let span = app.span("gateway.api.chat", body::trace(&parts.headers), &caller.tenant);
+    let hop = Hop { trace: span.context(), agent, retry_of: None };
     let turn = Turn::begin(&app, message, hop).await?;
+    drop(span);
     if streams(&parts.headers) {
         return Ok(stream::answer(app, turn, permit).into_response());
     }

@@ -175,11 +175,12 @@ async fn retry(
 ) -> Result<(StatusCode, Json<RetryBody>), Problem> {
     let caller = app.authorize(&headers, &account, Scope::Operate).await?;
     let (stored, letter) = find(&app, &caller.tenant, &seq).await?;
-    let revived = revive::revive(&app, &stored, &letter, body::trace(&headers))?;
+    let span = app.span("gateway.api.dead_letters", body::trace(&headers), &caller.tenant);
+    let revived = revive::revive(&app, &stored, &letter, span.context())?;
     let mut batch = revived.batch;
     let by = caller.key.user.as_str();
     let retried = EventType::DeadLetterRetried;
-    batch.push(traced(&settled(&app, (&stored, &letter), retried, by), body::trace(&headers)));
+    batch.push(traced(&settled(&app, (&stored, &letter), retried, by), span.context()));
     app.node.ports.queue.publish(batch).await?;
     app.node.ports.queue.remove(Stream::Dead, &caller.tenant, stored.seq).await?;
     let message_id = revived.message.map(|id| id.to_string());
@@ -207,7 +208,8 @@ async fn abandon(
     let (stored, letter) = find(&app, &caller.tenant, &seq).await?;
     let by = caller.key.user.as_str();
     let event = settled(&app, (&stored, &letter), EventType::DeadLetterAbandoned, by);
-    app.node.ports.queue.publish(vec![traced(&event, body::trace(&headers))]).await?;
+    let span = app.span("gateway.api.dead_letters", body::trace(&headers), &caller.tenant);
+    app.node.ports.queue.publish(vec![traced(&event, span.context())]).await?;
     app.node.ports.queue.remove(Stream::Dead, &caller.tenant, stored.seq).await?;
     Ok(StatusCode::NO_CONTENT)
 }

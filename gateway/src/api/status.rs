@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aof_shared::node::members::Seen;
 use aof_shared::queue::{Backlog, Durability};
 use aof_shared::subject::Stream;
 use axum::Json;
@@ -23,6 +24,8 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct StatusBody {
     version: String,
+    /// The nodes of the cluster, the one that answers first; empty without a cluster.
+    nodes: Vec<NodeBody>,
     /// Whether every part can work.
     ready: bool,
     /// The parts, and why one cannot work.
@@ -39,6 +42,37 @@ struct StatusBody {
     instances: usize,
     /// What waits, by stream and tenant.
     queues: Vec<QueueBody>,
+}
+
+/// A node of the cluster.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct NodeBody {
+    id: String,
+    roles: Vec<String>,
+    version: String,
+    /// Hash of the configuration that it serves.
+    revision: String,
+    address: String,
+    started_at_ms: u64,
+    /// How far its clock is ahead of the answering node's; negative when behind.
+    clock_ahead_ms: i64,
+    heard_ms_ago: u64,
+}
+
+impl From<Seen> for NodeBody {
+    fn from(seen: Seen) -> Self {
+        let Seen { member, ahead_ms, heard_ms_ago } = seen;
+        Self {
+            id: member.id,
+            roles: member.roles,
+            version: member.version,
+            revision: member.revision,
+            address: member.address,
+            started_at_ms: member.started_at_ms,
+            clock_ahead_ms: ahead_ms,
+            heard_ms_ago,
+        }
+    }
 }
 
 /// What waits in one stream.
@@ -74,17 +108,25 @@ async fn status(
     app.operator(&headers).await?;
     let node = &app.node;
     let snapshot = node.config.current();
+    let mut warnings = node.health.warnings();
     let mut queues = Vec::new();
     for stream in Stream::ALL.into_iter().filter(|s| *s != Stream::Events) {
-        let backlog = node.ports.queue.backlog(stream).await?;
-        queues.push(queue_body(stream, &backlog, app.now_ms()));
+        match node.ports.queue.backlog(stream).await {
+            Ok(backlog) => queues.push(queue_body(stream, &backlog, app.now_ms())),
+            // Whoever asks what is wrong needs an answer most of all now.
+            Err(error) => {
+                warnings.insert("queues".to_owned(), format!("cannot be read: {error}"));
+                break;
+            }
+        }
     }
     let parts = node.health.parts().into_iter().map(|(part, why)| (part.to_owned(), why)).collect();
     Ok(Json(StatusBody {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        nodes: node.members.list().into_iter().map(NodeBody::from).collect(),
         ready: node.health.ready() && !node.lifecycle.stopping(),
         parts,
-        warnings: node.health.warnings(),
+        warnings,
         durability: node.ports.queue.durability(),
         revision: snapshot.revision.to_string(),
         flows: snapshot.flows.len(),

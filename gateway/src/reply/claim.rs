@@ -38,6 +38,20 @@ pub(crate) enum Stop {
     Store(StoreError),
 }
 
+impl Stop {
+    /// In a word, for spans; `None` where a limit only asks to wait.
+    pub(crate) fn failure(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(_) => Some("store_unavailable"),
+            Self::Platform(SendError::Limited { .. }) => None,
+            Self::Platform(SendError::Refused { reason, .. }) => Some(reason),
+            Self::Platform(SendError::Unavailable { .. }) => Some("unavailable"),
+            Self::Platform(SendError::Gone) => Some("gone"),
+            Self::Platform(SendError::Unknown { .. }) => Some("unknown"),
+        }
+    }
+}
+
 /// Sends `piece` under its claim.
 pub(crate) async fn send(
     store: &dyn Store,

@@ -9,9 +9,10 @@ use uuid::Uuid;
 use aof_shared::event::EventType;
 use aof_shared::ids::PlatformName;
 use aof_shared::message::{Reply, ReplyContent};
-use aof_shared::queue::{Cause, Delivery, Publication, QueueError, Stored};
+use aof_shared::queue::{Cause, Delivery, Publication, QueueError, Stored, Unconcluded};
 use aof_shared::store::Ports;
 use aof_shared::telemetry::{DeadLetterLabels, Metrics, ScopeLabels};
+use aof_shared::trace::{Span, Tracer};
 
 use super::cards::Cards;
 use super::claim::{self, Sent, Stop};
@@ -36,6 +37,7 @@ const BUSY_PAUSE_MS: u64 = 1_000;
 pub(crate) struct Desk {
     pub(crate) ports: Ports,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) tracer: Tracer,
     pub(crate) outlets: HashMap<PlatformName, Arc<dyn Outlet>>,
     pub(crate) cards: Cards,
     pub(crate) room: Arc<Room>,
@@ -43,10 +45,20 @@ pub(crate) struct Desk {
 
 /// How a delivery is settled.
 enum Verdict {
-    /// It is over.
-    Done,
+    /// It is over, once this is stored.
+    Done(Vec<Publication>),
     /// It comes again.
     Later { delay_ms: u64, cause: Cause },
+}
+
+impl Verdict {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Later { cause: Cause::Failed, .. } => "again",
+            Self::Later { .. } => "later",
+        }
+    }
 }
 
 /// What sending all pieces of a reply came to.
@@ -65,15 +77,14 @@ struct Report {
 impl Desk {
     /// Sends what the delivery holds and settles it. Logs what goes wrong, once.
     pub(crate) async fn handle(&self, delivery: Delivery) {
-        let (verdict, decorate) = self.decide(&delivery).await;
-        let settled = match verdict {
-            Verdict::Done => delivery.ack().await,
-            Verdict::Later { delay_ms, cause } => delivery.nak(delay_ms, cause).await,
-        };
-        if let Err(error) = settled {
-            // It comes again, and its claims say what was sent.
-            tracing::warn!(%error, "reply could not be settled");
+        let mut span = self.tracer.process("gateway.reply.deliver", &delivery.message);
+        let (verdict, decorate) = self.decide(&delivery, &mut span).await;
+        span.tag("reply.outcome", &verdict.name());
+        match verdict {
+            Verdict::Done(batch) => self.conclude(batch, delivery).await,
+            Verdict::Later { delay_ms, cause } => settled(delivery.nak(delay_ms, cause).await),
         }
+        drop(span);
         if let Some((outlet, reply, id)) = decorate {
             outlet.decorate(&reply, &id).await;
         }
@@ -82,6 +93,7 @@ impl Desk {
     async fn decide(
         &self,
         delivery: &Delivery,
+        span: &mut Span,
     ) -> (Verdict, Option<(Arc<dyn Outlet>, Reply, String)>) {
         let source = &delivery.message;
         let reply = match read(source) {
@@ -91,6 +103,7 @@ impl Desk {
                 return (self.give_up(source, None, why, delivery.failures).await, None);
             }
         };
+        tag(span, &reply);
         let Some(outlet) = self.outlets.get(&reply.to.platform).map(Arc::clone) else {
             let detail = format!(
                 "nothing here sends to {}; answer on a platform that is supported",
@@ -109,7 +122,12 @@ impl Desk {
                 let decorate = report.decorate.clone().map(|id| (outlet, reply.clone(), id));
                 (self.journal(source, &reply, &report).await, decorate)
             }
-            Err(stop) => (self.stopped(source, &reply, stop, delivery.failures).await, None),
+            Err(stop) => {
+                if let Some(reason) = stop.failure() {
+                    span.fail(reason);
+                }
+                (Box::pin(self.stopped(source, &reply, stop, delivery.failures)).await, None)
+            }
         }
     }
 
@@ -221,7 +239,7 @@ impl Desk {
             });
             journal::event(EventType::ReplyFailed, reply, source, now_ms, more)
         };
-        self.publish(event.publication().map(|publication| vec![publication])).await
+        Verdict::Done(written(event.publication().map(|publication| vec![publication])))
     }
 
     /// Decides what follows from a piece that was not sent.
@@ -282,28 +300,42 @@ impl Desk {
             let event = event.map(|event| event.publication()).transpose()?;
             Ok(std::iter::once(dead).chain(event).collect())
         });
-        let verdict = self.publish(batch).await;
-        if matches!(verdict, Verdict::Done) {
+        let verdict = self.publish(written(batch)).await;
+        if matches!(verdict, Verdict::Done(_)) {
             let labels = DeadLetterLabels { role: ROLE.to_owned(), reason: reason.to_owned() };
             self.metrics.dead_letters.get_or_create(&labels).inc();
         }
         verdict
     }
 
-    /// Publishes what was decided; the delivery is over only when that is stored.
-    async fn publish(&self, batch: Result<Vec<Publication>, serde_json::Error>) -> Verdict {
-        let stored = match batch {
-            Ok(batch) => self.ports.queue.publish(batch).await,
-            Err(error) => {
-                tracing::error!(%error, "an event could not be written; the reply is settled");
-                return Verdict::Done;
-            }
+    /// Publishes `batch` and acks.
+    async fn conclude(&self, batch: Vec<Publication>, delivery: Delivery) {
+        let Err(Unconcluded { error, deliveries }) =
+            self.ports.queue.conclude(batch, vec![delivery]).await
+        else {
+            return;
         };
-        match stored {
-            Ok(_) => Verdict::Done,
+        for held in deliveries {
+            settled(match &error {
+                QueueError::TooLarge { bytes, .. } => {
+                    tracing::error!(bytes, "an event is too large; the reply is settled without");
+                    held.ack().await
+                }
+                error => {
+                    tracing::warn!(%error, "replies wait for the queue");
+                    held.nak(BACKEND_PAUSE_MS, Cause::Deferred).await
+                }
+            });
+        }
+    }
+
+    /// Publishes what was decided; the delivery is over only when that is stored.
+    async fn publish(&self, batch: Vec<Publication>) -> Verdict {
+        match self.ports.queue.publish(batch).await {
+            Ok(_) => Verdict::Done(Vec::new()),
             Err(QueueError::TooLarge { bytes, .. }) => {
                 tracing::error!(bytes, "an event is too large; the reply is settled without");
-                Verdict::Done
+                Verdict::Done(Vec::new())
             }
             Err(error) => {
                 tracing::warn!(%error, "replies wait for the queue");
@@ -315,6 +347,35 @@ impl Desk {
     fn deferred(&self, scope: &str) {
         let labels = ScopeLabels { scope: scope.to_owned() };
         self.metrics.deferrals.get_or_create(&labels).inc();
+    }
+}
+
+/// Says what a reply is about.
+fn tag(span: &mut Span, reply: &Reply) {
+    span.tag("message.id", &reply.message)
+        .tag("reply.id", &reply.id)
+        .tag("reply.kind", &journal::status(&reply.content))
+        .tag("platform", &reply.to.platform);
+    if let Some(run) = &reply.run {
+        span.tag("run.id", run);
+    }
+    if let ReplyContent::Approval { view } = &reply.content {
+        span.tag("action.id", &view.id);
+    }
+}
+
+/// What could be written of a batch.
+fn written(batch: Result<Vec<Publication>, serde_json::Error>) -> Vec<Publication> {
+    batch.unwrap_or_else(|error| {
+        tracing::error!(%error, "an event could not be written; the reply is settled");
+        Vec::new()
+    })
+}
+
+/// A delivery that could not be settled comes again, and its claims say what was sent.
+fn settled(outcome: Result<(), QueueError>) {
+    if let Err(error) = outcome {
+        tracing::warn!(%error, "reply could not be settled");
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn event(
 }
 
 /// What the reply says of its run or action, in a word.
-fn status(content: &ReplyContent) -> &'static str {
+pub(crate) fn status(content: &ReplyContent) -> &'static str {
     match content {
         ReplyContent::Answer { status, .. } => status.as_str(),
         ReplyContent::Notice { .. } => "notice",

@@ -3,13 +3,15 @@
 //!
 //! A window is decided by the `Limits` port, so it holds across gateways. Beside it each
 //! node remembers when a scope is free again, so that work which must wait goes back to
-//! the queue without asking anyone.
+//! the queue without asking anyone. A pause that a platform asked for is known to the
+//! gateway that was told; another learns of it by its own first refused call.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aof_shared::clock::{Clock, UnixMs};
 use aof_shared::limit::{Admission, Demand, Limits, Window};
+use aof_shared::throttle::Throttle;
 
 use super::port::SendError;
 
@@ -17,6 +19,8 @@ use super::port::SendError;
 const MAX_PAUSES: usize = 65_536;
 /// Longest pause that a platform is believed.
 const MAX_PAUSE_MS: u64 = 3_600_000;
+/// One log line in this time about a limiter that is away.
+const SAY_AWAY_EVERY_MS: u64 = 30_000;
 /// Wait when the limiter itself cannot decide.
 const LIMITER_AWAY_MS: u64 = 1_000;
 
@@ -39,13 +43,15 @@ pub struct Pacer {
     limits: Arc<dyn Limits>,
     clock: Arc<dyn Clock>,
     free_at: Arc<Mutex<HashMap<String, UnixMs>>>,
+    said: Arc<Throttle>,
 }
 
 impl Pacer {
     /// A pacer with nothing paused.
     #[must_use]
     pub fn new(limits: Arc<dyn Limits>, clock: Arc<dyn Clock>) -> Self {
-        Self { limits, clock, free_at: Arc::default() }
+        let said = Arc::new(Throttle::new(SAY_AWAY_EVERY_MS));
+        Self { limits, clock, free_at: Arc::default(), said }
     }
 
     /// How long `scope` is closed as far as this node knows, in milliseconds.
@@ -82,7 +88,9 @@ impl Pacer {
                 Err(limited(retry_after_ms.max(1)))
             }
             Err(error) => {
-                tracing::warn!(%error, "pacing waits for the limiter");
+                if self.said.allows("limits", self.clock.now_ms()) {
+                    tracing::warn!(%error, "pacing waits for the limiter");
+                }
                 Err(limited(LIMITER_AWAY_MS))
             }
         }

@@ -38,7 +38,9 @@ impl Bench {
             ports: ports(dir.path(), &lifecycle).await,
             config: Config::new(snapshot),
             metrics: Arc::new(Metrics::default()),
+            tracer: aof_shared::trace::Tracer::default(),
             health: Health::default(),
+            members: Default::default(),
             lifecycle,
         };
         Self { node, slack, _dir: dir }

@@ -4,6 +4,7 @@ use aof_shared::dead::DeadLetter;
 use aof_shared::message::{Reply, ReplyContent};
 use aof_shared::queue::ReadRange;
 use aof_shared::subject::Stream;
+use aof_shared::trace::{TRACEPARENT, TraceContext};
 use serde_json::{Value, json};
 
 use crate::reply::tests::harness::until;
@@ -278,4 +279,18 @@ async fn a_stopped_gateway_answers_what_it_took_and_takes_nothing_new() {
     tokio::time::timeout(DEADLINE, gateway.lifecycle.drained()).await.expect("everything ends");
     let body = event("message", "1531420600.000200", "hi");
     assert!(gateway.signed("a", JSON, &body).send().await.is_err(), "nobody listens");
+}
+
+#[tokio::test]
+async fn the_trace_of_whoever_sends_a_webhook_is_not_taken_over() {
+    let gateway = Gateway::start().await;
+    let given = TraceContext::start();
+    let body = event("app_mention", "1531420600.000100", "<@UBOT> uname");
+    let request = gateway.signed("a", JSON, &body).header(TRACEPARENT, given.traceparent());
+    let (status, _) = read(request.send().await.expect("an answer")).await;
+    assert_eq!(status, 200);
+    let stored = gateway.ports.queue.read(Stream::Inbound, ReadRange::default(), 1, 0).await;
+    let stored = stored.expect("INBOUND reads");
+    let trace = TraceContext::carried(&stored[0].headers).expect("a trace");
+    assert_ne!(trace.trace_id(), given.trace_id());
 }

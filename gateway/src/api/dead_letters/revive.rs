@@ -1,14 +1,15 @@
 //! Turns a dead letter back into work.
 
+use aof_shared::action::ActionMessage;
 use aof_shared::dead::DeadLetter;
-use aof_shared::ids::{EventId, MessageId};
-use aof_shared::message::{Message, Task};
+use aof_shared::ids::{AgentName, EventId, MessageId};
+use aof_shared::message::{Message, PINNED_AGENT, Reply, Task};
 use aof_shared::queue::{Publication, Stored};
 use aof_shared::subject::{Stream, Subject};
 use aof_shared::trace::{TRACEPARENT, TraceContext};
 
 use crate::app::App;
-use crate::ingress::{Hop, message_batch};
+use crate::ingress::{Hop, message_batch, vote_key};
 use crate::problem::Problem;
 
 /// Work that came out of a dead letter.
@@ -43,7 +44,8 @@ pub(super) fn revive(
     };
     let message = message.filter(|m| m.tenant == letter.tenant).ok_or_else(unreadable)?;
     let fresh = renewed(message, stored, app.now_ms());
-    let hop = Hop { retry_of: letter.message_id, ..Hop::of(trace) };
+    let agent = stored.headers.get(PINNED_AGENT).and_then(|name| AgentName::new(name).ok());
+    let hop = Hop { retry_of: letter.message_id, agent, ..Hop::of(trace) };
     Ok(Revived { batch: message_batch(app, &fresh, hop), message: Some(fresh.id) })
 }
 
@@ -62,6 +64,51 @@ fn again(
     trace: TraceContext,
 ) -> Publication {
     let id = EventId::derive(stored.id, "retry").0;
-    Publication::new(subject, id, letter.payload.clone().into_bytes())
-        .with_header(TRACEPARENT, trace.traceparent())
+    let key = ordering_key(subject.stream(), &letter.payload);
+    let again = Publication::new(subject, id, letter.payload.clone().into_bytes())
+        .with_header(TRACEPARENT, trace.traceparent());
+    match key {
+        Some(key) => again.ordered_by(key),
+        None => again,
+    }
+}
+
+/// The key that the payload was published under; `None` where it cannot be read, which
+/// its consumer will say of it again.
+fn ordering_key(stream: Stream, payload: &str) -> Option<String> {
+    match stream {
+        Stream::Actions => Some(match serde_json::from_str(payload).ok()? {
+            ActionMessage::Held(action) => action.run.to_string(),
+            ActionMessage::Vote(vote) => vote_key(&vote.target),
+        }),
+        Stream::Replies => {
+            let to = serde_json::from_str::<Reply>(payload).ok()?.to;
+            Some(format!("{}/{}/{}", to.platform, to.instance, to.channel))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aof_shared::ids::ActionId;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn replies_and_votes_keep_their_ordering_key() {
+        let to = json!({ "tenant": "a", "platform": "slack", "instance": "main", "channel": "C1",
+            "thread": null });
+        let nil = uuid::Uuid::nil();
+        let reply = json!({ "id": nil, "to": to, "message": nil, "run": null,
+            "content": { "kind": "notice", "text": "hi" } });
+        assert!(ordering_key(Stream::Replies, "{nonsense").is_none());
+        let typed: Result<Reply, _> = serde_json::from_value(reply.clone());
+        assert!(typed.is_ok(), "{typed:?}");
+        let key = ordering_key(Stream::Replies, &reply.to_string());
+        assert_eq!(key.as_deref(), Some("slack/main/C1"));
+        let target = aof_shared::action::VoteTarget::Action { id: ActionId(nil) };
+        assert_eq!(vote_key(&target), format!("vote/{}", ActionId(nil)));
+    }
 }

@@ -39,9 +39,13 @@ impl Start {
     /// Without any, a follower starts now and a reader at the oldest.
     pub(super) fn of(query: &Query, last_event_id: Option<&str>) -> Result<Self, Problem> {
         if let Some(id) = last_event_id.filter(|id| !id.is_empty()) {
-            let unknown = "it is no id of this stream";
-            let seq = id.parse().map_err(|_| Problem::invalid_field("Last-Event-ID", unknown))?;
-            return Ok(Self::After(seq));
+            if !id.bytes().all(|b| b.is_ascii_digit()) {
+                let unknown = "it is no id of this stream";
+                return Err(Problem::invalid_field("Last-Event-ID", unknown));
+            }
+            // One too large to read is not held either, and is answered with a `resync`:
+            // after a 400 a browser does not come back.
+            return Ok(Self::After(id.parse().unwrap_or(u64::MAX)));
         }
         if let Some(seq) = query.after {
             return Ok(Self::After(seq));
@@ -151,6 +155,8 @@ mod tests {
         check("tail=3", None, Some(Start::Tail(3)));
         check("tail=1001", None, None);
         check("", Some("x"), None);
+        check("", Some("-1"), None);
+        check("", Some("99999999999999999999999"), Some(Start::After(u64::MAX)));
         check("run_id=0b7f3a36-6d34-4b5c-9b55-0e6b0c1f2a3b", None, Some(Start::Oldest));
     }
 }

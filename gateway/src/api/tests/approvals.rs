@@ -60,6 +60,7 @@ pub(super) fn held(message: Message) -> HeldAction {
         expires_at_ms: AT * 1000 + 300_000,
         nonce: "n".to_owned(),
         digest: String::new(),
+        traceparent: None,
         task: Box::new(Task {
             id: task,
             run,

@@ -1,7 +1,7 @@
 //! Dead letters: seen, tried again or given up by their own account only.
 
 use aof_shared::dead::DeadLetter;
-use aof_shared::message::Message;
+use aof_shared::message::{Message, PINNED_AGENT};
 use aof_shared::queue::ReadRange;
 use aof_shared::subject::{Stream, Subject};
 use serde_json::{Value, json};
@@ -29,6 +29,23 @@ async fn bury(gateway: &Gateway, payload: Option<&str>) {
     };
     let publication = letter.publication(&stored).expect("a letter");
     gateway.ports.queue.publish(vec![publication]).await.expect("published");
+}
+
+#[tokio::test]
+async fn a_retried_message_goes_to_the_agent_that_was_asked_for() {
+    let gateway = Gateway::start().await;
+    let key = gateway.key("a", "ann", &["chat"]).await;
+    let asked = json!({ "text": "hi" });
+    let chat = gateway.post(&key, "/accounts/a/agents/shell-a/chat?wait=false", &asked);
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), chat).await;
+    bury(&gateway, None).await;
+    let path = format!("/accounts/a/dead-letters/{}", listed(&gateway).await[0]["seq"]);
+    let (status, _) = gateway.post(&gateway.admin, &format!("{path}/retry"), &json!({})).await;
+    assert_eq!(status, 202);
+    let read = gateway.ports.queue.read(Stream::Inbound, ReadRange::default(), 100, 0).await;
+    let again = read.expect("INBOUND reads").pop().expect("a message");
+    let agent = again.headers.get(PINNED_AGENT).map(String::as_str);
+    assert_eq!(agent, Some("shell-a"));
 }
 
 async fn say(gateway: &Gateway, ts: &str) {

@@ -76,6 +76,12 @@ async fn an_id_that_is_not_held_is_answered_with_one_resync() {
     let lines = lines(&gateway, "a", "after=999999").await;
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert_eq!((&lines[0]["type"], &lines[1]["data"]["n"]), (&"resync".into(), &1.into()));
+    for id in ["999999", "18446744073709551615", "99999999999999999999999"] {
+        let request =
+            gateway.http.get(gateway.at("/accounts/a/events")).bearer_auth(&gateway.admin);
+        let text = until(request.header("last-event-id", id), |text| text.contains("\"n\":1"));
+        assert_eq!(text.await.matches("event: resync").count(), 1, "{id}");
+    }
 }
 
 #[tokio::test]

@@ -57,7 +57,9 @@ async fn replies_a_second_over_many_channels() {
         ports: ports(dir.path(), &lifecycle).await,
         config: Config::new(aof_shared::config::Snapshot::default()),
         metrics: Arc::new(Metrics::default()),
+        tracer: aof_shared::trace::Tracer::default(),
         health: Health::default(),
+        members: Default::default(),
         lifecycle,
     };
     let replies: Vec<Reply> = (0..REPLIES).map(|n| answer(&format!("C{n}"), "hi")).collect();

@@ -82,6 +82,7 @@ pub(super) async fn held(bench: &Bench, channel: &str, thread: &str) -> HeldActi
         nonce: "n".to_owned(),
         digest: String::new(),
         task: Box::new(task),
+        traceparent: None,
     };
     action.digest = action.compute_digest();
     assert!(bench.node.ports.store.hold(&action).await.expect("the store takes it"));

@@ -188,7 +188,9 @@ async fn node(dir: &Path, url: &str, timeout: Duration) -> Node {
         ports,
         config: Config::new(snapshot),
         metrics: Arc::new(Metrics::default()),
+        tracer: aof_shared::trace::Tracer::default(),
         health: Health::default(),
+        members: Default::default(),
         lifecycle,
     };
     let pacer = Pacer::new(Arc::clone(&node.ports.limits), Arc::clone(&node.ports.clock));
