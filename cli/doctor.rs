@@ -234,9 +234,12 @@ async fn node(client: &Client) -> Vec<Check> {
 /// What the node itself says should be looked at.
 fn warnings(status: &Value) -> Vec<Check> {
     let warnings = status["warnings"].as_object().into_iter().flatten();
-    let next = "see the node's log; `aofctl validate` checks manifests before they are saved";
     let check = |(part, why): (&String, &Value)| {
         let detail = format!("{part}: {}", output::text(why));
+        let next = match part.as_str() {
+            "configuration" => "`aofctl validate` checks manifests before they are saved",
+            _ => "see the node's log",
+        };
         Check::of("warning", Outcome::Warning, detail, next)
     };
     warnings.map(check).collect()
@@ -248,7 +251,8 @@ fn durability(status: &Value) -> Check {
         return Check::ok("durability", format!("accepted messages survive a crash ({found})"));
     }
     let detail = format!("accepted messages may be lost in a crash ({found})");
-    let next = "let the queue's server write to disk before it answers";
+    let next = "run 3 NATS servers with `replicas: 3`, or set `sync_interval: always` on the one \
+                and `spec.cluster.nats_monitor_url` here";
     Check::of("durability", Outcome::Wrong, detail, next)
 }
 

@@ -12,7 +12,7 @@ use aof_router::score::Request;
 use aof_router::table::Table;
 use aof_shared::config::{Instance, Snapshot};
 use aof_shared::ids::{AgentName, InstanceName, MessageId, PlatformName, TenantId};
-use aof_shared::manifest::{Env, Severity, Sources, load};
+use aof_shared::manifest::{Env, Severity, Sources, load, platform_names};
 use aof_shared::message::{Channel, Message, MessageKind, User};
 use comfy_table::{ContentArrangement, presets};
 
@@ -30,7 +30,7 @@ use crate::{EXIT_DONE, EXIT_NO, client, findings};
     Exit code 1: no flow or agent would work on the message.")]
 pub struct Args {
     /// The platform it comes from [default: slack]
-    #[arg(long, value_name = "PLATFORM")]
+    #[arg(long, value_name = "PLATFORM", value_parser = known_platform)]
     platform: Option<PlatformName>,
     /// The channel: an id, `name` or `#name` [default: a direct conversation]
     #[arg(long, value_name = "CHANNEL")]
@@ -71,6 +71,15 @@ pub struct Args {
     server: String,
     #[command(flatten)]
     format: Format,
+}
+
+/// A platform that manifests know.
+fn known_platform(text: &str) -> Result<PlatformName, String> {
+    let known = platform_names();
+    if !known.contains(&text) {
+        return Err(format!("unknown platform; known: {}", known.join(", ")));
+    }
+    PlatformName::new(text).map_err(|error| error.to_string())
 }
 
 /// A kind of message.
@@ -260,4 +269,16 @@ fn filters(flow: &FlowReport) -> String {
         })
         .collect();
     if lines.is_empty() { "none set".to_owned() } else { lines.join("\n") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_platform_is_named_with_those_that_are_known() {
+        assert!(known_platform("slack").is_ok());
+        let error = known_platform("foo").expect_err("nobody knows it");
+        assert!(error.contains("unknown platform") && error.contains("telegram"), "{error}");
+    }
 }

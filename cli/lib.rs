@@ -13,10 +13,11 @@ pub mod generate;
 pub mod journal;
 pub mod keys;
 mod log;
+mod lost;
 pub mod output;
 mod reload;
+mod room;
 mod run_tool;
-mod sample;
 pub mod serve;
 pub mod status;
 pub mod trace;
@@ -72,7 +73,7 @@ enum Command {
     Validate(validate::Args),
     /// Write a first flow for an agent
     Generate(generate::Args),
-    /// The node now: health, queues, durability
+    /// The node and its cluster now: health, nodes, queues, durability
     Status(status::Args),
     /// Find what is set up unsafely, and how to mend it
     Doctor(doctor::Args),

@@ -1,34 +1,39 @@
 //! `aofctl serve`: the roles of a node, from start to drain.
 
+mod plan;
+mod signals;
+mod start;
+
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
-use aof_shared::backend;
-use aof_shared::clock::SystemClock;
-use aof_shared::config::{Config, Snapshot};
-use aof_shared::lifecycle::Lifecycle;
 use aof_shared::manifest::{self, Env, Sources};
-use aof_shared::node::{Health, Node};
-use aof_shared::telemetry::Metrics;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{EXIT_COULD_NOT, EXIT_NO, findings, reload, sample};
-
-/// How long a node may take to finish what it has begun once it is told to stop.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
+use self::plan::Plan;
+use self::signals::{DRAIN_DEADLINE, Signals};
+use self::start::{Base, Started};
+use crate::{EXIT_COULD_NOT, EXIT_NO, findings};
 
 /// Arguments of `aofctl serve`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     aofctl serve --config examples/quickstart/daemon-config.yaml\n  \
     aofctl serve --config daemon-config.yaml --flows-dir ./flows\n  \
-    aofctl serve --flows-dir ./flows --agents-dir ./agents --listen 127.0.0.1:9000\n\n\
+    aofctl serve --flows-dir ./flows --agents-dir ./agents --listen 127.0.0.1:9000\n  \
+    NATS_URL=nats://nats:4222 REDIS_URL=redis://redis DATABASE_URL=postgres://aof@db/aof \\\n    \
+    aofctl serve --config daemon-config.yaml --role router,worker --listen 0.0.0.0:8080\n\n\
+    With NATS_URL, REDIS_URL and DATABASE_URL (or the config's `spec.cluster`) the node is one \
+    of a cluster: any roles on any node, started in any order, servers up or not; /readyz says \
+    what it waits for. Without them it keeps everything in the data directory and runs all \
+    roles. The first gateway of a cluster writes the operator's key to its data directory; \
+    AOF_ADMIN_KEY gives one instead.\n\n\
     The first SIGTERM or SIGINT drains: nothing new is taken in, what runs is finished or \
     handed back within 30 seconds, exit code 0. A second one ends at once; nothing that \
-    was accepted is lost either way.")]
+    was accepted is lost either way.\n\n\
+    Traces go over OTLP to OTEL_EXPORTER_OTLP_ENDPOINT where it is set; the other standard \
+    OTEL variables hold too (protocol, headers, sampler, service name).")]
 pub struct Args {
     /// The DaemonConfig to serve
     #[arg(long, value_name = "FILE")]
@@ -39,13 +44,18 @@ pub struct Args {
     /// Where agents are, instead of the config's `agents.directory`
     #[arg(long, value_name = "DIR")]
     agents_dir: Option<PathBuf>,
-    /// Which roles to run; the embedded backend runs all of them
+    /// Which roles to run, with commas between [default: all]; a part of them needs a cluster
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     role: Vec<Role>,
-    /// Where the embedded backend keeps its data
+    /// Runs that this node's worker works on at once [default: the config's
+    /// `max_concurrent_tasks`, which holds for all workers together]
+    #[arg(long, value_name = "N")]
+    concurrency: Option<NonZeroU16>,
+    /// Where data is kept; on a cluster only the operator's key and tools' scratch directories
     #[arg(long, value_name = "DIR", env = "AOF_DATA_DIR", default_value = ".aof")]
     data_dir: PathBuf,
-    /// Where to listen, instead of the config's `server.host` and `server.port`
+    /// Where to listen, instead of the config's `server.host` and `server.port`; without the
+    /// gateway's role for /livez, /readyz and /metrics only
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
 }
@@ -65,15 +75,23 @@ pub enum Role {
 
 impl Role {
     const ALL: [Self; 4] = [Self::Gateway, Self::Router, Self::Worker, Self::Approver];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Router => "router",
+            Self::Worker => "worker",
+            Self::Approver => "approver",
+        }
+    }
 }
 
 /// Runs the node until it is told to stop.
 ///
 /// # Errors
-/// When a part cannot start.
+/// When it cannot be told which node is meant.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     crate::log::start()?;
-    check_roles(&args)?;
     let sources = sources(&args);
     let loaded = manifest::load(&sources);
     findings::print(&loaded.findings);
@@ -81,37 +99,40 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         anstream::eprintln!("error: the manifests have errors; nothing was started");
         return Ok(ExitCode::from(EXIT_NO));
     };
-    let signals = Signals::listen()?;
-    // The backend stops last: draining roles still write.
-    let backend = Lifecycle::new();
-    let node = open(&args, snapshot, &backend)?;
-    let started = start(&args, &node, sources).await;
+    let plan = Plan::of(&args.role, &snapshot.daemon, &sources.env, &plan::host());
+    let plan = plan.with_context(|| match &args.config {
+        Some(config) => format!("with {} and this environment", config.display()),
+        None => "with this command line and environment".to_owned(),
+    })?;
+    let mut signals = Signals::listen()?;
+    let base = Base::new();
+    let started = tokio::select! {
+        biased;
+        started = start::start(&args, &plan, (snapshot, sources), &base) => Some(started),
+        () = signals.next() => None,
+    };
     let code = match started {
-        Ok(url) => {
-            announce(&url, &node);
-            signals.drain(&node.lifecycle).await
+        Some(Ok(started)) => {
+            announce(&started, &plan);
+            signals.next().await;
+            drop(started);
+            signals.drain(&base.lifecycle).await
         }
-        Err(error) => {
+        None => {
+            tracing::info!("told to stop before it was ready");
+            signals.drain(&base.lifecycle).await
+        }
+        Some(Err(error)) => {
             anstream::eprintln!("error: {error:#}");
             // What was started ends before its backend does.
-            node.lifecycle.stop();
-            let _ = tokio::time::timeout(DRAIN_DEADLINE, node.lifecycle.drained()).await;
+            base.lifecycle.stop();
+            let _ = tokio::time::timeout(DRAIN_DEADLINE, base.lifecycle.drained()).await;
             ExitCode::from(EXIT_COULD_NOT)
         }
     };
-    drop(node);
-    backend.stop();
-    let _ = tokio::time::timeout(DRAIN_DEADLINE, backend.drained()).await;
+    base.backend.stop();
+    let _ = tokio::time::timeout(DRAIN_DEADLINE, base.backend.drained()).await;
     Ok(code)
-}
-
-fn check_roles(args: &Args) -> anyhow::Result<()> {
-    let all = args.role.is_empty() || Role::ALL.iter().all(|role| args.role.contains(role));
-    anyhow::ensure!(
-        all,
-        "the embedded backend is one process, so it runs all roles; leave --role out"
-    );
-    Ok(())
 }
 
 fn sources(args: &Args) -> Sources {
@@ -123,109 +144,18 @@ fn sources(args: &Args) -> Sources {
     }
 }
 
-fn open(args: &Args, snapshot: Snapshot, backend: &Lifecycle) -> anyhow::Result<Node> {
-    let ports = backend::open_embedded(&args.data_dir, Arc::new(SystemClock), backend)
-        .with_context(|| format!("cannot open the data directory {}", args.data_dir.display()))?;
-    Ok(Node {
-        ports,
-        config: Config::new(snapshot),
-        metrics: Arc::new(Metrics::default()),
-        health: Health::default(),
-        lifecycle: Lifecycle::new(),
-    })
-}
-
-/// Starts everything and returns the URL; the gateway comes last, so that what it accepts
-/// finds the others at work.
-async fn start(args: &Args, node: &Node, sources: Sources) -> anyhow::Result<String> {
-    let ports = &node.ports;
-    aof_gateway::ensure_admin_key(ports.store.as_ref(), &args.data_dir, ports.clock.as_ref())
-        .await?;
-    aof_approver::start(node).await?;
-    aof_router::start(node).await?;
-    aof_worker::start(node, worker_options(args, node)).await?;
-    let daemon = node.config.current().daemon.clone();
-    let listen = args.listen.clone().unwrap_or_else(|| daemon.listen.clone());
-    let running = aof_gateway::start(node, aof_gateway::Options::new(listen)).await?;
-    if daemon.watch {
-        reload::start(node, sources);
-    }
-    node.lifecycle.spawn(sample::run(node.clone()));
-    Ok(format!("http://{}", running.local_addr))
-}
-
-/// Tools must not see what the node lives on: its data, with everybody's messages and the
-/// operator's key, and the manifests, which may hold secrets.
-fn worker_options(args: &Args, node: &Node) -> aof_worker::Options {
-    let mut options = aof_worker::Options::new(args.data_dir.join("runs"));
-    if !aof_worker::fence::works() {
-        tracing::warn!(
-            "this system has no Landlock (Linux 5.13): tools can read what the node can, its \
-             data and keys too; list no tool that reads files"
-        );
-        return options;
-    }
-    aof_worker::fence::seal();
-    let daemon = node.config.current().daemon.clone();
-    let named =
-        [&args.config, &args.flows_dir, &args.agents_dir, &daemon.flows_dir, &daemon.agents_dir];
-    let mut hidden = vec![args.data_dir.clone()];
-    hidden.extend(named.into_iter().flatten().cloned());
-    // A tool runs elsewhere, where a relative path means something else.
-    let hidden = hidden.iter().filter_map(|path| std::path::absolute(path).ok()).collect();
-    // Also right when the file was replaced by an upgrade while this node runs.
-    options.fence = Some(aof_worker::Fence { launcher: PathBuf::from("/proc/self/exe"), hidden });
-    options
-}
-
-fn announce(url: &str, node: &Node) {
-    let snapshot = node.config.current();
+fn announce(started: &Started, plan: &Plan) {
+    let snapshot = started.node.config.current();
+    let what = if plan.cluster.is_some() {
+        format!("node {}, {}; ", plan.node_id, plan.role_names().join(", "))
+    } else {
+        String::new()
+    };
     anstream::println!(
-        "ready {url} ({} flows, {} agents, revision {})",
+        "ready http://{} ({what}{} flows, {} agents, revision {})",
+        started.front.local_addr,
         snapshot.flows.len(),
         snapshot.agents.len(),
         snapshot.revision
     );
-}
-
-/// The signals that stop a node.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> anyhow::Result<Self> {
-        let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        let interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        Ok(Self { terminate, interrupt })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-
-    /// Waits for the first signal, then drains until done, the second signal, or the deadline.
-    async fn drain(mut self, lifecycle: &Lifecycle) -> ExitCode {
-        self.next().await;
-        tracing::info!(deadline_s = DRAIN_DEADLINE.as_secs(), "node draining");
-        lifecycle.stop();
-        tokio::select! {
-            () = lifecycle.drained() => {
-                tracing::info!("node drained");
-                ExitCode::SUCCESS
-            }
-            () = self.next() => {
-                tracing::warn!("second signal: ending at once; what was accepted is kept");
-                ExitCode::from(EXIT_COULD_NOT)
-            }
-            () = tokio::time::sleep(DRAIN_DEADLINE) => {
-                tracing::warn!("drain deadline passed; what was accepted is kept");
-                ExitCode::from(EXIT_COULD_NOT)
-            }
-        }
-    }
 }

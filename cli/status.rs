@@ -1,4 +1,4 @@
-//! `aofctl status`: the node now, what it has loaded, and what waits in it.
+//! `aofctl status`: the node now, the others of its cluster, and what waits.
 
 use std::process::ExitCode;
 
@@ -28,6 +28,20 @@ pub struct Args {
 /// When the node cannot be reached.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     client::answer(show(args).await)
+}
+
+const NODES: [Column; 6] = [
+    ("NODE", |n| output::text(&n["id"])),
+    ("ROLES", |n| roles(&n["roles"])),
+    ("VERSION", |n| output::text(&n["version"])),
+    ("REVISION", |n| output::text(&n["revision"])),
+    ("ADDRESS", |n| output::text(&n["address"])),
+    ("CLOCK", |n| format!("{:+} ms", n["clock_ahead_ms"].as_i64().unwrap_or_default())),
+];
+
+fn roles(roles: &Value) -> String {
+    let roles = roles.as_array().map(Vec::as_slice).unwrap_or_default();
+    roles.iter().map(output::text).collect::<Vec<_>>().join(", ")
 }
 
 const QUEUES: [Column; 4] = [
@@ -73,6 +87,10 @@ async fn show(args: Args) -> anyhow::Result<ExitCode> {
     for (part, warning) in status["warnings"].as_object().into_iter().flatten() {
         let warning = output::text(warning);
         output::line(format_args!("{}  {part}: {warning}", paint(WAITS, "warning")));
+    }
+    if status["nodes"].as_array().is_some_and(|nodes| !nodes.is_empty()) {
+        output::line("");
+        output::list(args.format, &status, "nodes", &NODES, "no other node");
     }
     output::line("");
     output::list(args.format, &status, "queues", &QUEUES, "nothing waits");
