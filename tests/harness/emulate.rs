@@ -37,7 +37,9 @@ impl Emulate {
         let dir = tempfile::tempdir().expect("a folder");
         let seed = dir.path().join("seed.yaml");
         std::fs::write(&seed, seed_of(members, channels)).expect("a writable folder");
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        // It closes what is idle for five seconds, just when somebody may be asking.
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
+        let http = http.build().expect("a client");
         for _ in 0..MAX_STARTS {
             let (addr, child) = launch(script, &seed);
             let mut emulate = Self { addr, http: http.clone(), child, _dir: None };

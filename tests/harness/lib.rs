@@ -2,7 +2,9 @@
 #![expect(missing_docs, reason = "names say it all in a test harness")]
 
 mod api;
+mod backend;
 mod emulate;
+mod jaeger;
 mod manifests;
 mod models;
 mod node;
@@ -11,7 +13,9 @@ mod slack;
 mod tools;
 
 pub use api::*;
+pub use backend::*;
 pub use emulate::*;
+pub use jaeger::*;
 pub use manifests::*;
 pub use models::*;
 pub use node::*;

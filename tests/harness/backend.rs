@@ -1,0 +1,85 @@
+//! What a node keeps its data on: its own folder, or servers of its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use aof_servers::{Nats, NatsOptions, Postgres, Redis};
+
+/// Chooses the backend of all nodes that do not name one.
+const VARIABLE: &str = "AOF_BACKEND";
+
+/// A backend, and how a node's roles stand on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// One process on its own folder.
+    Embedded,
+    /// One process on NATS, Redis and PostgreSQL.
+    Cluster,
+    /// The same, with a process for each role.
+    Roles,
+}
+
+impl Backend {
+    /// The one that `AOF_BACKEND` names; the embedded one without it.
+    ///
+    /// # Panics
+    /// When it names none.
+    pub fn chosen() -> Self {
+        match std::env::var(VARIABLE).as_deref() {
+            Err(_) | Ok("" | "embedded") => Self::Embedded,
+            Ok("cluster") => Self::Cluster,
+            Ok("roles") => Self::Roles,
+            Ok(other) => panic!("{VARIABLE}={other}: write embedded, cluster or roles"),
+        }
+    }
+
+    /// What each process of the node is told to run; `None` for all roles. The last one
+    /// takes requests.
+    pub(crate) fn processes(self) -> &'static [Option<&'static str>] {
+        match self {
+            Self::Embedded | Self::Cluster => &[None],
+            Self::Roles => &[Some("worker"), Some("router"), Some("approver"), Some("gateway")],
+        }
+    }
+
+    /// The variables that lead a node with this data folder to its servers: always the same
+    /// ones, so that a node started again finds what it stored.
+    pub(crate) fn variables(self, data_dir: &Path) -> Vec<(&'static str, String)> {
+        if self == Self::Embedded {
+            return Vec::new();
+        }
+        static STARTED: Mutex<BTreeMap<PathBuf, Servers>> = Mutex::new(BTreeMap::new());
+        let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+        // A test that has ended took its folder with it.
+        started.retain(|dir, _| dir.exists());
+        let servers = started.entry(data_dir.to_owned()).or_insert_with(Servers::start);
+        vec![
+            ("NATS_URL", servers.nats.url()),
+            ("NATS_MONITOR_URL", servers.nats.monitor_url()),
+            ("REDIS_URL", servers.redis.url()),
+            ("DATABASE_URL", servers.database_url.clone()),
+        ]
+    }
+}
+
+/// The servers of one data folder, all of which keep what they acknowledged.
+struct Servers {
+    nats: Nats,
+    redis: Redis,
+    database_url: String,
+}
+
+impl Servers {
+    fn start() -> Self {
+        static POSTGRES: OnceLock<Postgres> = OnceLock::new();
+        static DATABASES: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        Self {
+            nats: Nats::start(&NatsOptions { sync_always: true, ..NatsOptions::default() }),
+            redis: Redis::start(),
+            database_url: POSTGRES.get_or_init(Postgres::start).database(&name),
+        }
+    }
+}
