@@ -102,7 +102,8 @@ async fn a_full_disk_is_503_loses_nothing_and_heals_when_there_is_room() {
     manifests.agent("echo", "  model: echo:repeat\n");
     let trigger = slack_trigger(address, "xoxb-1", SIGNING_SECRET, "");
     manifests.flow("ops", &format!("{trigger}  agents: [{{name: echo}}]\n"));
-    let node = Node::start(env!("CARGO_BIN_EXE_aofctl"), manifests.dir.path(), disk.path());
+    let node =
+        Node::start_embedded(env!("CARGO_BIN_EXE_aofctl"), manifests.dir.path(), disk.path());
     let (api, sender) = (Api::operator(&node, "default"), Sender::new(&node.url, "default"));
 
     let mut accepted =
@@ -131,7 +132,12 @@ async fn a_full_disk_is_503_loses_nothing_and_heals_when_there_is_room() {
         reqwest::get(format!("{}/{path}", node.url)).await.expect("an answer").status().as_u16()
     };
     assert_eq!(probe("livez").await, 200, "a full disk is no reason to be killed");
-    println!("full: {before} accepted, {done} ended, readyz {}", probe("readyz").await);
+    println!("full: {before} accepted, {done} ended");
+    let ready = reqwest::get(format!("{}/readyz", node.url)).await.expect("an answer");
+    assert_eq!(ready.status().as_u16(), 503, "a full disk takes no work");
+    let ready: Value = ready.json().await.expect("JSON");
+    let why = ready["parts"]["storage"].as_str().unwrap_or_default();
+    assert!(why.contains("is full") && why.contains("make room"), "{ready}");
     while since.elapsed() < FULL_FOR {
         let again = post(&sender, first_refused).await;
         assert!(again.is_none(), "a full disk takes a message that it refused");
@@ -156,6 +162,8 @@ async fn a_full_disk_is_503_loses_nothing_and_heals_when_there_is_room() {
     })
     .await;
     assert_eq!(slack.posted(), accepted.len() as u64, "each answered once");
-    assert_eq!(probe("readyz").await, 200, "it healed");
+    until("readiness by itself", async || (probe("readyz").await == 200).then_some(())).await;
+    let said = node.log().matches("requests are refused").count();
+    assert_eq!(said, 1, "one line a minute for {} refusals: {}", refused.len(), node.log());
     drop(node);
 }

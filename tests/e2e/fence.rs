@@ -47,3 +47,49 @@ async fn a_tool_reads_its_own_and_nothing_of_the_node_or_of_others() {
         assert!(said.contains("exit code") || said.contains("not"), "{command}: {said}");
     }
 }
+
+/// A server that greets whoever connects; its port.
+fn greeter() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    std::thread::spawn(move || {
+        while let Ok((mut socket, _)) = listener.accept() {
+            let _ = std::io::Write::write_all(&mut socket, b"HTTP/1.0 200 OK\r\n\r\ngreetings");
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_tool_connects_to_the_ports_that_its_settings_name() {
+    let (named, other) = (greeter(), greeter());
+    let manifests = Manifests::new("");
+    let spec = |network: &str| {
+        format!("  runtime: command\n  tools: [curl]\n  tool_config: {{curl: {{{network}}}}}\n")
+    };
+    manifests.agent("open", &spec(""));
+    manifests.agent("closed", &spec("network: none"));
+    manifests.agent("some", &spec(&format!("network: [{named}]")));
+    for agent in ["open", "closed", "some"] {
+        let flow = format!(
+            "  trigger: {{type: Chat, config: {{channels: [{agent}]}}}}\n  \
+             agents: [{{name: {agent}}}]\n"
+        );
+        manifests.flow(agent, &flow);
+    }
+    let data = tempfile::tempdir().expect("a folder");
+    let node = Node::start(env!("CARGO_BIN_EXE_aofctl"), manifests.dir.path(), data.path());
+    let api = Api::operator(&node, "default");
+    for (agent, port, reaches) in [
+        ("open", named, true),
+        ("open", other, true),
+        ("some", named, true),
+        ("some", other, false),
+        ("closed", named, false),
+    ] {
+        let answer = api.chat(agent, &format!("curl -sS http://127.0.0.1:{port}/")).await;
+        let said = answer["answer"].as_str().unwrap_or_default();
+        assert_eq!(said.contains("greetings"), reaches, "{agent}: {answer}");
+        assert!(said.contains("exit code") || said.contains("greetings"), "{agent}: {answer}");
+    }
+}

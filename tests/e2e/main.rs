@@ -1,10 +1,13 @@
 //! Whole stories, each through a real node process.
 
+mod cluster;
+mod deploy;
 mod disk;
 mod emulate;
 mod fence;
 mod fixtures;
 mod isolation;
+mod leftovers;
 mod models;
 mod platform;
 mod quickstart;
@@ -12,6 +15,7 @@ mod readme;
 mod referee;
 mod reload;
 mod retry;
+mod traces;
 
 use std::path::PathBuf;
 

@@ -1,11 +1,14 @@
 //! Benchmarks of a whole node, with the ceiling of the same machine from the same run.
 //!
-//! `cargo bench --bench load` prints throughput, latency at half load, memory and start
-//! time. The load generator and a stand-in for Slack's API share the machine with the node.
+//! `cargo bench --bench load` prints throughput, latency at half load, memory, start time,
+//! what approval, fairness and recovery from `kill -9` come to. The load generator and a stand-in for Slack's API share the machine with the node.
 //! `cargo bench --bench load -- throughput` runs one part.
 
+mod approval;
 mod ceiling;
 mod client;
+mod fairness;
+mod recovery;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -164,8 +167,17 @@ async fn main() {
     if runs("latency") {
         latency(rate / 2.0).await;
     }
+    if runs("approval") {
+        approval::run().await;
+    }
+    if runs("fairness") {
+        fairness::run().await;
+    }
     if runs("memory") {
         memory().await;
+    }
+    if runs("recovery") {
+        recovery::run().await;
     }
 }
 

@@ -107,6 +107,87 @@ fn subjects_are_built_in_one_file() {
     );
 }
 
+/// The path of a source file's module, without `aof_`: `worker/src/agent/call.rs` is
+/// `worker.agent.call`.
+fn module_of(file: &str) -> String {
+    let path = file.trim_end_matches(".rs").replacen("/src/", "/", 1);
+    path.trim_end_matches("/lib").replace('/', ".")
+}
+
+#[test]
+fn a_span_is_named_after_its_module() {
+    let opened = |text: &str| -> Vec<String> {
+        [".span(", ".process("]
+            .iter()
+            .flat_map(|call| text.split(call).skip(1))
+            .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
+            .map(str::to_owned)
+            .collect()
+    };
+    let mut seen = 0;
+    let mut broken = Vec::new();
+    let roles = ["approver/src/", "gateway/src/", "router/src/", "worker/src/"];
+    for (file, text) in
+        sources().into_iter().filter(|(f, _)| roles.iter().any(|r| f.starts_with(r)))
+    {
+        for name in opened(&text) {
+            seen += 1;
+            if name != module_of(&file) {
+                broken.push(format!("{file}: `{name}` should be `{}`", module_of(&file)));
+            }
+        }
+    }
+    assert!(seen >= 10, "only {seen} spans were found");
+    check("who reads a trace must find the code: a span has its module's path", broken);
+}
+
+/// Names of the product's series, as `Metrics` registers them.
+fn series() -> Vec<String> {
+    let file = root().join("shared/src/telemetry.rs");
+    let text = fs::read_to_string(file).expect("the metrics");
+    let names = text.split("registry.register(").skip(1);
+    names
+        .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
+        .map(|name| format!("agentflow_{name}"))
+        .collect()
+}
+
+#[test]
+fn dashboards_alerts_and_scalers_ask_for_series_that_exist() {
+    let known = series();
+    assert!(known.len() > 8, "only {} series were found", known.len());
+    let mut broken = Vec::new();
+    for file in [
+        "deploy/grafana/dashboards/aof.json",
+        "deploy/kubernetes/keda/worker.yaml",
+        "deploy/prometheus/alerts.yml",
+        "docs/OPERATIONS.md",
+    ] {
+        let text = fs::read_to_string(root().join(file)).expect("a file");
+        let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+        let asked: Vec<_> = text.split(word).filter(|w| w.starts_with("agentflow_")).collect();
+        assert!(!asked.is_empty(), "{file} asks for nothing");
+        for name in asked {
+            let suffixes = ["_total", "_bucket", "_count", "_sum"];
+            let plain = suffixes.iter().find_map(|s| name.strip_suffix(s)).unwrap_or(name);
+            if !known.iter().any(|k| k == plain || k == name) {
+                broken.push(format!("{file}: {name}"));
+            }
+        }
+    }
+    check("a panel or alert on a series that does not exist is silent for ever", broken);
+}
+
+#[test]
+fn every_alert_says_what_to_do_at_night() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).expect("a file");
+    let (alerts, operations) = (read("deploy/prometheus/alerts.yml"), read("docs/OPERATIONS.md"));
+    let names = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let told = |name: &&str| operations.contains(&format!("| `{name}` |"));
+    let untold: Vec<String> = names.filter(|name| !told(name)).map(str::to_owned).collect();
+    check("whoever is woken finds the alert in docs/OPERATIONS.md", untold);
+}
+
 #[test]
 fn a_role_never_depends_on_a_role() {
     let mut broken = Vec::new();
