@@ -237,7 +237,9 @@ async fn each_server_may_die_under_load_and_nothing_is_lost() {
     let refused = answers.iter().filter(|(_, refused)| *refused).count();
     println!("{} answered, {refused} of them refused at first", answers.len());
     assert!(refused > 0, "nobody noticed that NATS was away");
-    assert!(answers.iter().all(|(answer, _)| answer["status"] == "success"), "{answers:?}");
+    let failed = answers.iter().map(|(answer, _)| answer).filter(|a| a["status"] != "success");
+    let failed: Vec<&Value> = failed.collect();
+    assert!(failed.is_empty(), "{failed:#?}");
     let mut ended = cluster.ended(gateway).await;
     ended.sort_unstable();
     let all = ended.len();

@@ -49,7 +49,7 @@ impl Interrupted {
 }
 
 /// How often a batch is offered to a queue that does not take it.
-const PUBLISH_ATTEMPTS: u32 = 5;
+pub(crate) const PUBLISH_ATTEMPTS: u32 = 5;
 /// Wait before the second offer; doubles each time.
 const PUBLISH_BACKOFF: Duration = Duration::from_millis(50);
 

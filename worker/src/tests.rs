@@ -3,6 +3,7 @@
 mod actions;
 mod limits;
 mod models;
+mod outages;
 mod runs;
 
 use std::collections::HashMap;

@@ -300,7 +300,7 @@ async fn supervise(job: &Job, delivery: &Delivery, held: &Demand) -> Result<Work
     let timeout = Duration::from_secs(job.setup.snapshot.daemon.task_timeout_secs.max(1));
     let mut work = std::pin::pin!(agent::work(job));
     let mut deadline = std::pin::pin!(tokio::time::sleep(timeout));
-    let mut eager = std::pin::pin!(tokio::time::sleep(EAGER_START));
+    let mut announced = std::pin::pin!(announce(job));
     let mut early = true;
     let pace = Duration::from_millis(worker.options.ack_wait_ms.max(1)) / BEATS;
     let mut beat = interval_at(Instant::now() + pace, pace);
@@ -316,13 +316,19 @@ async fn supervise(job: &Job, delivery: &Delivery, held: &Demand) -> Result<Work
                     return Ok(Worked::HandBack);
                 }
             }
-            () = &mut eager, if early => {
-                early = false;
-                if job.owes_start() {
-                    job.publish(Vec::new()).await?;
-                }
-            }
+            () = &mut announced, if early => early = false,
         }
+    }
+}
+
+/// Journals the start of a run that takes its time. While the queue is away the entry waits
+/// for the next publication of the run, whose command goes on.
+async fn announce(job: &Job) {
+    tokio::time::sleep(EAGER_START).await;
+    if job.owes_start()
+        && let Err(error) = job.publish(Vec::new()).await
+    {
+        tracing::debug!(run.id = %job.task.run, error = %error, "start not journaled yet");
     }
 }
 
