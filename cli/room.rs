@@ -6,14 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aof_shared::ids::TenantId;
 use aof_shared::node::{Health, Node};
-use aof_shared::queue::{
-    Backlog, Consumer, ConsumerSpec, Durability, Publication, Queue, QueueError, ReadRange,
-    Receipt, Stored,
-};
-use aof_shared::subject::Stream;
-use async_trait::async_trait;
+use aof_shared::queue::QueueError;
+use aof_shared::queue::watched::{WatchedQueue, WriteWatch};
 use tokio::sync::Notify;
 
 /// The part of the node's health.
@@ -25,9 +20,8 @@ const ROOM_BYTES: usize = 1 << 20;
 /// The file that is written to find out, and removed at once.
 const PROBE_FILE: &str = "room.probe";
 
-/// A queue that tells the node's health when it is full.
-struct Watched {
-    inner: Arc<dyn Queue>,
+/// Tells the node's health when the queue is full.
+struct Room {
     health: Health,
     full: Arc<Notify>,
 }
@@ -38,7 +32,8 @@ pub(crate) fn watch(node: &mut Node, data_dir: &Path) {
     let health = node.health.clone();
     health.up(PART);
     let inner = Arc::clone(&node.ports.queue);
-    node.ports.queue = Arc::new(Watched { inner, health: health.clone(), full: Arc::clone(&full) });
+    let room = Room { health: health.clone(), full: Arc::clone(&full) };
+    node.ports.queue = Arc::new(WatchedQueue::new(inner, room));
     let (probe, lifecycle) = (data_dir.join(PROBE_FILE), node.lifecycle.clone());
     node.lifecycle.spawn(async move {
         tokio::select! {
@@ -75,53 +70,13 @@ fn has_room(probe: &Path) -> bool {
     written.is_ok()
 }
 
-#[async_trait]
-impl Queue for Watched {
-    fn durability(&self) -> Durability {
-        self.inner.durability()
-    }
-
-    async fn publish(&self, batch: Vec<Publication>) -> Result<Vec<Receipt>, QueueError> {
-        let published = self.inner.publish(batch).await;
-        if let Err(error @ QueueError::Full { .. }) = &published {
-            let parts = self.health.parts();
-            if parts.get(PART).is_none_or(Option::is_none) {
-                let reason = format!("{error}: make room where the data is; nothing is lost");
-                self.health.down(PART, reason);
-                self.full.notify_one();
-            }
+impl WriteWatch for Room {
+    fn failed(&self, error: &QueueError) {
+        let parts = self.health.parts();
+        if matches!(error, QueueError::Full { .. }) && parts.get(PART).is_none_or(Option::is_none) {
+            let reason = format!("{error}: make room where the data is; nothing is lost");
+            self.health.down(PART, reason);
+            self.full.notify_one();
         }
-        published
-    }
-
-    async fn consumer(&self, spec: ConsumerSpec) -> Result<Arc<dyn Consumer>, QueueError> {
-        self.inner.consumer(spec).await
-    }
-
-    async fn read(
-        &self,
-        stream: Stream,
-        range: ReadRange,
-        limit: usize,
-        wait_ms: u64,
-    ) -> Result<Vec<Stored>, QueueError> {
-        self.inner.read(stream, range, limit, wait_ms).await
-    }
-
-    async fn bounds(&self, stream: Stream) -> Result<(u64, u64), QueueError> {
-        self.inner.bounds(stream).await
-    }
-
-    async fn remove(
-        &self,
-        stream: Stream,
-        tenant: &TenantId,
-        seq: u64,
-    ) -> Result<bool, QueueError> {
-        self.inner.remove(stream, tenant, seq).await
-    }
-
-    async fn backlog(&self, stream: Stream) -> Result<Vec<Backlog>, QueueError> {
-        self.inner.backlog(stream).await
     }
 }

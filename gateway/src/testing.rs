@@ -15,6 +15,7 @@ use aof_shared::lifecycle::Lifecycle;
 use aof_shared::message::Message;
 use aof_shared::node::{Health, Node};
 use aof_shared::queue::ReadRange;
+use aof_shared::queue::watched::WatchedQueue;
 use aof_shared::secret::Secret;
 use aof_shared::store::Ports;
 use aof_shared::subject::Stream;
@@ -76,7 +77,7 @@ impl Gateway {
         let mut ports = open_embedded(dir.path(), Arc::new(clock.clone()), &lifecycle)
             .expect("an empty folder opens");
         let full = Arc::new(AtomicBool::new(false));
-        ports.queue = Arc::new(Refusing { inner: ports.queue, full: full.clone() });
+        ports.queue = Arc::new(WatchedQueue::new(ports.queue, Refusing(full.clone())));
         let node = Node {
             ports: ports.clone(),
             config: Config::new(snapshot()),

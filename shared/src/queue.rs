@@ -23,6 +23,7 @@ pub(crate) mod embedded;
 #[cfg(any(test, feature = "testing"))]
 pub mod faults;
 pub mod jetstream;
+pub mod watched;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -369,9 +370,7 @@ pub trait Queue: Send + Sync {
         &self,
         batch: Vec<Publication>,
         deliveries: Vec<Delivery>,
-    ) -> Result<(), Unconcluded> {
-        publish_then_ack(self, batch, deliveries).await
-    }
+    ) -> Result<(), Unconcluded>;
 
     /// Opens or creates a durable consumer.
     ///

@@ -11,7 +11,7 @@ use aof_shared::ids::{InstanceName, PlatformName};
 use aof_shared::message::Address;
 use aof_shared::queue::{
     Backlog, Cause, Consumer, ConsumerSpec, Delivery, Durability, Publication, Queue, QueueError,
-    ReadRange, Receipt, Settle, Stored,
+    ReadRange, Receipt, Settle, Stored, Unconcluded, publish_then_ack,
 };
 use aof_shared::store::{
     ActionEnd, ActionStart, ApiKey, ApprovalFilter, ChannelName, MemoryKey, OutboxEntry, Ports,
@@ -104,6 +104,14 @@ impl Queue for DyingQueue {
 
     async fn publish(&self, batch: Vec<Publication>) -> Result<Vec<Receipt>, QueueError> {
         self.fuse.spend(self.inner.publish(batch)).await?
+    }
+
+    async fn conclude(
+        &self,
+        batch: Vec<Publication>,
+        deliveries: Vec<Delivery>,
+    ) -> Result<(), Unconcluded> {
+        publish_then_ack(self, batch, deliveries).await
     }
 
     async fn consumer(&self, spec: ConsumerSpec) -> Result<Arc<dyn Consumer>, QueueError> {

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::{
     Backlog, Cause, Consumer, ConsumerSpec, Delivery, Durability, Publication, Queue, QueueError,
-    ReadRange, Receipt, Settle, Stored,
+    ReadRange, Receipt, Settle, Stored, Unconcluded, publish_then_ack,
 };
 use crate::ids::TenantId;
 use crate::subject::Stream;
@@ -123,6 +123,14 @@ impl Queue for FaultyQueue {
             Fault::After => self.inner.publish(batch).await.and(Err(unconfirmed())),
             Fault::None => self.inner.publish(batch).await,
         }
+    }
+
+    async fn conclude(
+        &self,
+        batch: Vec<Publication>,
+        deliveries: Vec<Delivery>,
+    ) -> Result<(), Unconcluded> {
+        publish_then_ack(self, batch, deliveries).await
     }
 
     async fn consumer(&self, spec: ConsumerSpec) -> Result<Arc<dyn Consumer>, QueueError> {

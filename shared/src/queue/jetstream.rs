@@ -44,8 +44,8 @@ use crate::clock::Clock;
 use crate::ids::TenantId;
 use crate::lifecycle::Lifecycle;
 use crate::queue::{
-    Backlog, Consumer, ConsumerSpec, Durability, Live, Publication, Queue, QueueError, ReadRange,
-    Receipt, Stored,
+    Backlog, Consumer, ConsumerSpec, Delivery, Durability, Live, Publication, Queue, QueueError,
+    ReadRange, Receipt, Stored, Unconcluded, publish_then_ack,
 };
 use crate::subject::Stream;
 
@@ -101,6 +101,14 @@ impl Queue for JetStreamQueue {
 
     async fn publish(&self, batch: Vec<Publication>) -> Result<Vec<Receipt>, QueueError> {
         self.publisher.publish(batch).await
+    }
+
+    async fn conclude(
+        &self,
+        batch: Vec<Publication>,
+        deliveries: Vec<Delivery>,
+    ) -> Result<(), Unconcluded> {
+        publish_then_ack(self, batch, deliveries).await
     }
 
     async fn consumer(&self, spec: ConsumerSpec) -> Result<Arc<dyn Consumer>, QueueError> {

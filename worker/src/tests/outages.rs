@@ -2,64 +2,24 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aof_shared::queue::{
-    Backlog, Consumer, ConsumerSpec, Durability, Publication, Queue, QueueError, ReadRange,
-    Receipt, Stored,
-};
-use async_trait::async_trait;
+use aof_shared::queue::QueueError;
+use aof_shared::queue::watched::{WatchedQueue, WriteWatch};
 
 use super::*;
 
 /// Takes nothing in for the first `refuses` calls.
 struct Away {
-    inner: Arc<dyn Queue>,
     refuses: u64,
-    refused: AtomicU64,
+    refused: Arc<AtomicU64>,
 }
 
-#[async_trait]
-impl Queue for Away {
-    fn durability(&self) -> Durability {
-        self.inner.durability()
-    }
-
-    async fn publish(&self, batch: Vec<Publication>) -> Result<Vec<Receipt>, QueueError> {
+impl WriteWatch for Away {
+    fn before(&self) -> Result<(), QueueError> {
         if self.refused.load(Ordering::SeqCst) < self.refuses {
             self.refused.fetch_add(1, Ordering::SeqCst);
             return Err(QueueError::Unavailable { reason: "away".to_owned(), source: None });
         }
-        self.inner.publish(batch).await
-    }
-
-    async fn consumer(&self, spec: ConsumerSpec) -> Result<Arc<dyn Consumer>, QueueError> {
-        self.inner.consumer(spec).await
-    }
-
-    async fn read(
-        &self,
-        stream: Stream,
-        range: ReadRange,
-        limit: usize,
-        wait_ms: u64,
-    ) -> Result<Vec<Stored>, QueueError> {
-        self.inner.read(stream, range, limit, wait_ms).await
-    }
-
-    async fn bounds(&self, stream: Stream) -> Result<(u64, u64), QueueError> {
-        self.inner.bounds(stream).await
-    }
-
-    async fn remove(
-        &self,
-        stream: Stream,
-        tenant: &TenantId,
-        seq: u64,
-    ) -> Result<bool, QueueError> {
-        self.inner.remove(stream, tenant, seq).await
-    }
-
-    async fn backlog(&self, stream: Stream) -> Result<Vec<Backlog>, QueueError> {
-        self.inner.backlog(stream).await
+        Ok(())
     }
 }
 
@@ -73,12 +33,13 @@ async fn a_command_goes_on_while_the_queue_is_away_and_ends_as_it_ended() {
     rig.send(&task).await;
     // As many refusals as one publication has tries, so that it gives up.
     let refuses = u64::from(crate::job::PUBLISH_ATTEMPTS);
+    let refused = Arc::new(AtomicU64::new(0));
+    let away = Away { refuses, refused: Arc::clone(&refused) };
     let inner = Arc::clone(&rig.node.ports.queue);
-    let away = Arc::new(Away { inner, refuses, refused: AtomicU64::new(0) });
-    rig.node.ports.queue = Arc::clone(&away) as Arc<dyn Queue>;
+    rig.node.ports.queue = Arc::new(WatchedQueue::new(inner, away));
     rig.start().await;
     until("a publication that gave up", async || {
-        (away.refused.load(Ordering::SeqCst) == refuses).then_some(())
+        (refused.load(Ordering::SeqCst) == refuses).then_some(())
     })
     .await;
     // Open both ways: neither opening nor writing waits for the command to read.
