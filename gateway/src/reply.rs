@@ -6,12 +6,16 @@
 //! a place. The queue keeps a channel's replies in order by their ordering key.
 
 pub mod accounts;
+pub mod call;
 mod cards;
 pub mod chat;
 mod claim;
+#[cfg(test)]
+pub(crate) mod contract;
 mod deliver;
 mod journal;
 pub mod pace;
+pub mod paced;
 pub mod port;
 mod room;
 pub mod shell;
@@ -31,14 +35,15 @@ use aof_shared::subject::Stream;
 use aof_shared::throttle::Throttle;
 
 use self::accounts::Accounts;
+use self::call::Caller;
 use self::cards::Cards;
 use self::chat::ChatOutlet;
 use self::deliver::Desk;
 use self::pace::Pacer;
+use self::paced::Paced;
 use self::port::Outlet;
 use self::room::Room;
-use self::slack::client::SlackClient;
-use self::slack::{Slack, SlackOutlet};
+use self::slack::SlackOutlet;
 
 /// The part's name in health, and the consumer's.
 const PART: &str = "reply";
@@ -63,32 +68,41 @@ const SAY_AWAY_EVERY_MS: u64 = 30_000;
 /// # Errors
 /// [`StartError`] when the consumer cannot be opened or TLS cannot be set up.
 pub async fn start(node: &Node) -> Result<(), StartError> {
-    let slack = slack(node)?;
-    let accounts = Accounts::new(node.config.clone());
-    let outlets: [(PlatformName, Arc<dyn Outlet>); 2] = [
-        (PlatformName::slack(), Arc::new(SlackOutlet::new(slack, accounts))),
-        (PlatformName::chat(), Arc::new(ChatOutlet::new(Arc::clone(&node.ports.live)))),
-    ];
-    start_with(node, HashMap::from(outlets)).await
+    let mut outlets = outlets(&paced(node)?);
+    outlets.insert(PlatformName::chat(), Arc::new(ChatOutlet::new(Arc::clone(&node.ports.live))));
+    start_with(node, outlets).await
 }
 
-/// Slack's API, paced by the node's limits.
-pub(crate) fn slack(node: &Node) -> Result<Slack, StartError> {
-    let client = SlackClient::new().map_err(|error| StartError {
+/// Where replies go out, by platform: one line each.
+pub(crate) type Outlets = HashMap<PlatformName, Arc<dyn Outlet>>;
+
+/// The outlets of all platforms that are called over HTTP.
+pub(crate) fn outlets(paced: &Paced) -> Outlets {
+    let paced = || paced.clone();
+    let outlets: [(&str, Arc<dyn Outlet>); 1] = [("slack", Arc::new(SlackOutlet::new(paced())))];
+    let named = |name: &str| PlatformName::new(name).expect("a plain constant");
+    outlets.into_iter().map(|(name, outlet)| (named(name), outlet)).collect()
+}
+
+/// Calls to platforms, paced by the node's limits.
+pub(crate) fn paced(node: &Node) -> Result<Paced, StartError> {
+    let caller = Caller::new().map_err(|error| StartError {
         role: "gateway",
         reason: "TLS cannot be set up; check the machine's certificates".to_owned(),
         source: Some(Box::new(error)),
     })?;
+    Ok(paced_by(node, caller))
+}
+
+/// The same through another caller.
+pub(crate) fn paced_by(node: &Node, caller: Caller) -> Paced {
     let ports = &node.ports;
     let pacer = Pacer::new(Arc::clone(&ports.limits), Arc::clone(&ports.clock));
-    Ok(Slack::new(client, pacer))
+    Paced { caller, pacer, accounts: Accounts::new(node.config.clone()) }
 }
 
 /// Starts the egress with the given outlets.
-pub(crate) async fn start_with(
-    node: &Node,
-    outlets: HashMap<PlatformName, Arc<dyn Outlet>>,
-) -> Result<(), StartError> {
+pub(crate) async fn start_with(node: &Node, outlets: Outlets) -> Result<(), StartError> {
     let spec = ConsumerSpec {
         stream: Stream::Replies,
         name: PART.to_owned(),

@@ -23,6 +23,7 @@ use aof_shared::subject::LiveSubject;
 use self::directory::Directory;
 use crate::reply::accounts::Accounts;
 use crate::reply::port::SendError;
+use crate::reply::slack::Slack;
 
 /// Lookups at work or waiting for their admission; more are dropped, and asked for again
 /// with the channel's next message.
@@ -62,8 +63,8 @@ pub struct Request {
 
 /// Starts looking names up. Returns at once; what fails is logged and tried again.
 pub async fn start(node: &Node) {
-    let slack = match crate::reply::slack(node) {
-        Ok(slack) => slack,
+    let slack = match crate::reply::paced(node) {
+        Ok(paced) => Slack::new(paced),
         Err(error) => {
             tracing::error!(%error, "channel names cannot be looked up");
             return;

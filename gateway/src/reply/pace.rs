@@ -37,6 +37,12 @@ pub struct Pace {
     pub window_ms: u64,
 }
 
+impl Pace {
+    fn window(&self) -> Window {
+        Window { scope: self.scope.clone(), limit: self.limit, window_ms: self.window_ms }
+    }
+}
+
 /// Admits calls. Cheap to clone.
 #[derive(Clone)]
 pub struct Pacer {
@@ -67,31 +73,43 @@ impl Pacer {
     /// # Errors
     /// [`SendError::Limited`] when it has to wait; nothing was taken.
     pub async fn admit(&self, pace: &Pace) -> Result<(), SendError> {
-        let limited =
-            |retry_after_ms| SendError::Limited { retry_after_ms, scope: pace.label.to_owned() };
-        let wait = self.wait_ms(&pace.scope);
-        if wait > 0 {
-            return Err(limited(wait));
+        self.admit_all(std::slice::from_ref(pace)).await
+    }
+
+    /// Takes one admission of each of `paces`, or none.
+    ///
+    /// # Errors
+    /// [`SendError::Limited`] when one of them has to wait; nothing was taken.
+    pub async fn admit_all(&self, paces: &[Pace]) -> Result<(), SendError> {
+        let limited = |pace: &Pace, retry_after_ms| SendError::Limited {
+            retry_after_ms,
+            scope: pace.label.to_owned(),
+        };
+        for pace in paces {
+            let wait = self.wait_ms(&pace.scope);
+            if wait > 0 {
+                return Err(limited(pace, wait));
+            }
         }
-        let window =
-            Window { scope: pace.scope.clone(), limit: pace.limit, window_ms: pace.window_ms };
-        let demand = Demand { windows: vec![window], ..Demand::default() };
-        match self.limits.admit(&demand).await {
+        let Some(first) = paces.first() else { return Ok(()) };
+        let windows = paces.iter().map(Pace::window).collect();
+        match self.limits.admit(&Demand { windows, ..Demand::default() }).await {
             Ok(Admission::Granted) => {
-                if pace.limit == 1 {
+                for pace in paces.iter().filter(|pace| pace.limit == 1) {
                     self.pause(&pace.scope, pace.window_ms);
                 }
                 Ok(())
             }
-            Ok(Admission::Deferred { retry_after_ms, .. }) => {
-                self.pause(&pace.scope, retry_after_ms);
-                Err(limited(retry_after_ms.max(1)))
+            Ok(Admission::Deferred { retry_after_ms, scope, .. }) => {
+                let full = paces.iter().find(|pace| pace.scope == scope).unwrap_or(first);
+                self.pause(&full.scope, retry_after_ms);
+                Err(limited(full, retry_after_ms.max(1)))
             }
             Err(error) => {
                 if self.said.allows("limits", self.clock.now_ms()) {
                     tracing::warn!(%error, "pacing waits for the limiter");
                 }
-                Err(limited(LIMITER_AWAY_MS))
+                Err(limited(first, LIMITER_AWAY_MS))
             }
         }
     }

@@ -4,19 +4,17 @@ pub mod blocks;
 pub mod client;
 pub mod mrkdwn;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use aof_shared::config::Instance;
-use aof_shared::ids::ReplyId;
-use aof_shared::message::{Address, Reply, ReplyContent};
+use aof_shared::message::{Address, Reply};
 
-use self::client::{Method, SlackClient};
-use super::accounts::Accounts;
-use super::pace::{Pace, Pacer};
+use self::client::Method;
+use super::pace::Pace;
+use super::paced::{Paced, bounded, pieces};
 use super::port::{Body, Outlet, Piece, Posted, SendError};
 use super::split::split_bounded;
 
@@ -56,16 +54,13 @@ fn pace_of(tenant: &str, instance: &str, method: Method, channel: &str) -> Pace 
 
 /// Slack, paced: every call takes its admission first, and a 429 closes its scope.
 #[derive(Clone)]
-pub struct Slack {
-    client: SlackClient,
-    pacer: Pacer,
-}
+pub struct Slack(Paced);
 
 impl Slack {
-    /// Calls through `client`, admitted by `pacer`.
+    /// Calls through `paced`.
     #[must_use]
-    pub fn new(client: SlackClient, pacer: Pacer) -> Self {
-        Self { client, pacer }
+    pub fn new(paced: Paced) -> Self {
+        Self(paced)
     }
 
     /// Calls `method` within its limit; `channel` matters for posting only.
@@ -79,40 +74,22 @@ impl Slack {
         channel: &str,
         body: &Value,
     ) -> Result<Value, SendError> {
-        let pace = pace(instance, method, channel);
-        self.pacer.admit(&pace).await?;
-        let result = self.client.call(instance, method, body).await;
-        if let Err(SendError::Limited { retry_after_ms, .. }) = &result {
-            self.pacer.pause(&pace.scope, *retry_after_ms);
-        }
-        result
+        let request = client::request(&self.0.caller, instance, method, body)?;
+        let paces = [pace(instance, method, channel)];
+        self.0.call(&paces, request, |answer| client::classify(method, answer)).await
     }
 }
 
 /// The Slack outlet.
 pub struct SlackOutlet {
     slack: Slack,
-    accounts: Accounts,
 }
 
 impl SlackOutlet {
     /// Sends as the accounts of the configuration.
     #[must_use]
-    pub fn new(slack: Slack, accounts: Accounts) -> Self {
-        Self { slack, accounts }
-    }
-
-    fn instance(&self, to: &Address) -> Result<Arc<Instance>, SendError> {
-        self.accounts.get(&to.tenant, &to.platform, &to.instance).ok_or_else(|| {
-            SendError::Refused {
-                reason: "no_instance",
-                detail: format!(
-                    "tenant `{}` has no instance `{}` of {} any more: add it to the \
-                     configuration and retry the dead letter",
-                    to.tenant, to.instance, to.platform
-                ),
-            }
-        })
+    pub fn new(paced: Paced) -> Self {
+        Self { slack: Slack::new(paced) }
     }
 }
 
@@ -126,20 +103,12 @@ fn method_of(body: &Body) -> Method {
 
 /// Markdown as texts that fit into messages.
 fn texts(markdown: &str) -> Vec<String> {
-    let (kept, cut_chars) = match markdown.char_indices().nth(MAX_MARKDOWN_CHARS) {
-        None => (markdown, 0),
-        Some((end, _)) => (&markdown[..end], markdown[end..].chars().count()),
-    };
+    let (kept, cut_chars) = bounded(markdown, MAX_MARKDOWN_CHARS);
     let text = mrkdwn::from_markdown(kept);
     if text.trim().is_empty() {
         return vec![EMPTY_ANSWER.to_owned()];
     }
     split_bounded(text.trim_end(), MAX_TEXT_CHARS, MAX_PARTS, cut_chars)
-}
-
-/// The claim's id of part number `at`, from 0.
-fn part_id(reply: ReplyId, at: usize) -> ReplyId {
-    if at == 0 { reply } else { ReplyId::derive(reply.0, &format!("part-{}", at + 1)) }
 }
 
 /// The request's body for `body`.
@@ -173,17 +142,7 @@ fn request(to: &Address, piece: &Piece) -> Value {
 #[async_trait]
 impl Outlet for SlackOutlet {
     fn pieces(&self, reply: &Reply) -> Vec<Piece> {
-        match &reply.content {
-            ReplyContent::Answer { text, .. } | ReplyContent::Notice { text } => texts(text)
-                .into_iter()
-                .enumerate()
-                .map(|(at, text)| Piece { id: part_id(reply.id, at), body: Body::Text(text) })
-                .collect(),
-            ReplyContent::Approval { view } => {
-                let body = Body::Card { view: view.clone(), replaces: None };
-                vec![Piece { id: reply.id, body }]
-            }
-        }
+        pieces(reply, texts)
     }
 
     fn repeatable(&self, body: &Body) -> bool {
@@ -194,11 +153,11 @@ impl Outlet for SlackOutlet {
         let to = &reply.to;
         let method = method_of(body);
         let pace = pace_of(to.tenant.as_str(), to.instance.as_str(), method, &to.channel);
-        self.slack.pacer.wait_ms(&pace.scope)
+        self.slack.0.wait_ms(&[pace])
     }
 
     async fn send(&self, reply: &Reply, piece: &Piece) -> Result<Posted, SendError> {
-        let instance = self.instance(&reply.to)?;
+        let instance = self.slack.0.instance(&reply.to)?;
         let method = method_of(&piece.body);
         let body = request(&reply.to, piece);
         let answer = self.slack.call(&instance, method, &reply.to.channel, &body).await?;
@@ -207,7 +166,7 @@ impl Outlet for SlackOutlet {
     }
 
     async fn decorate(&self, reply: &Reply, posted: &str) {
-        let Ok(instance) = self.instance(&reply.to) else { return };
+        let Ok(instance) = self.slack.0.instance(&reply.to) else { return };
         for name in SEEDS {
             let body = json!({"channel": reply.to.channel, "timestamp": posted, "name": name});
             let call = || self.slack.call(&instance, Method::React, &reply.to.channel, &body);
@@ -225,3 +184,6 @@ impl Outlet for SlackOutlet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

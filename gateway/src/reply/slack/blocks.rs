@@ -234,4 +234,4 @@ fn footer(view: &ApprovalView) -> Value {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

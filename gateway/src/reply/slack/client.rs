@@ -3,29 +3,18 @@
 //! The question that every error answers is whether the call may have had its effect.
 //! Tokens appear in no error and no log.
 
-use std::time::Duration;
-
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::RequestBuilder;
 use serde_json::Value;
 
 use aof_shared::config::Instance;
 
+use crate::reply::call::{
+    Answer, Caller, DEFAULT_RETRY_AFTER_MS, base_url, quoted, token, unknown,
+};
 use crate::reply::port::SendError;
 
 /// Where Slack's Web API is unless the instance says otherwise.
 const DEFAULT_BASE_URL: &str = "https://slack.com/api";
-/// Longest wait for a connection.
-const CONNECT_TIMEOUT_MS: u64 = 3_000;
-/// Longest wait for a whole answer, connection included; Slack answers in under 3 s.
-const CALL_TIMEOUT_MS: u64 = 10_000;
-/// Idle connections are closed before common proxies do it (60 s).
-const POOL_IDLE_MS: u64 = 30_000;
-/// Largest answer read: a page of 200 channels is about 300 KB.
-const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
-/// Wait after a 429 that does not say how long.
-const DEFAULT_RETRY_AFTER_MS: u64 = 30_000;
-/// Longest text of a platform's own that is quoted.
-const MAX_QUOTED_CHARS: usize = 120;
 
 /// A method of the Web API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,75 +59,25 @@ impl Method {
     }
 }
 
-/// Calls the Web API. Cheap to clone; connections are pooled per host.
-#[derive(Debug, Clone)]
-pub struct SlackClient {
-    http: reqwest::Client,
-}
-
-impl SlackClient {
-    /// Sets the connections up.
-    ///
-    /// # Errors
-    /// When the TLS set-up of this machine cannot be read.
-    pub fn new() -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
-            .timeout(Duration::from_millis(CALL_TIMEOUT_MS))
-            .pool_idle_timeout(Duration::from_millis(POOL_IDLE_MS))
-            // A redirect would carry the token to another host.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("aofctl/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        Ok(Self { http })
-    }
-
-    /// The same with another timeout, for tests of what happens when it is over.
-    #[cfg(test)]
-    pub(crate) fn with_timeout(timeout: Duration) -> Self {
-        let http = reqwest::Client::builder().timeout(timeout).no_proxy().build();
-        Self { http: http.expect("a client without special settings can be built") }
-    }
-
-    /// Calls `method` as `instance` with `body`, a JSON object.
-    ///
-    /// # Errors
-    /// [`SendError`]; `Unknown` when it may have been done.
-    pub async fn call(
-        &self,
-        instance: &Instance,
-        method: Method,
-        body: &Value,
-    ) -> Result<Value, SendError> {
-        let token = instance.bot_token.as_ref().ok_or_else(|| no_token(instance))?;
-        let base = instance.api_base_url.as_deref().unwrap_or(DEFAULT_BASE_URL);
-        let url = format!("{}/{}", base.trim_end_matches('/'), method.name());
-        let request = self.http.post(url).bearer_auth(token.expose());
-        let request = if method.takes_form() {
-            request.form(&form(body))
-        } else {
-            // Slack warns about a JSON body without a charset.
-            request.header("content-type", "application/json; charset=utf-8").json(body)
-        };
-        let mut response = request.send().await.map_err(|error| transport(&error))?;
-        let status = response.status().as_u16();
-        let retry_after_ms = retry_after(response.headers());
-        let mut bytes = Vec::new();
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) if bytes.len() + chunk.len() <= MAX_ANSWER_BYTES => {
-                    bytes.extend_from_slice(&chunk);
-                }
-                Ok(None) => break,
-                // Too long or torn: the status still says whether it was refused.
-                Ok(Some(_)) | Err(_) => {
-                    bytes.clear();
-                    break;
-                }
-            }
-        }
-        classify(method, &Answer { status, retry_after_ms, body: &bytes })
-    }
+/// The call of `method` as `instance` with `body`, a JSON object; not sent yet.
+///
+/// # Errors
+/// `Refused` when the instance has no token.
+pub(super) fn request(
+    caller: &Caller,
+    instance: &Instance,
+    method: Method,
+    body: &Value,
+) -> Result<RequestBuilder, SendError> {
+    let token = token(instance, "bot_token")?;
+    let url = format!("{}/{}", base_url(instance, DEFAULT_BASE_URL), method.name());
+    let request = caller.post(&url).bearer_auth(token);
+    Ok(if method.takes_form() {
+        request.form(&form(body))
+    } else {
+        // Slack warns about a JSON body without a charset.
+        request.header("content-type", "application/json; charset=utf-8").json(body)
+    })
 }
 
 /// The members of an object as form fields; text as it is, everything else as JSON.
@@ -148,90 +87,26 @@ fn form(body: &Value) -> Vec<(String, String)> {
     members.map(|(name, value)| (name.clone(), text(value))).collect()
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<u64> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(seconds.saturating_mul(1_000).max(1))
-}
-
-fn no_token(instance: &Instance) -> SendError {
-    SendError::Refused {
-        reason: "no_token",
-        detail: format!(
-            "instance `{}` has no bot token: set `bot_token` in the flow's trigger config",
-            instance.name
-        ),
-    }
-}
-
-/// What an error before or while reading the answer's head means.
-fn transport(error: &reqwest::Error) -> SendError {
-    let host = host(error);
-    if error.is_builder() {
-        return SendError::Refused {
-            reason: "bad_url",
-            detail: "`api_base_url` is not a usable URL: mend it in the configuration".to_owned(),
-        };
-    }
-    if error.is_connect() || error.is_dns() {
-        let reason = if error.is_timeout() { "no connection in time" } else { "no connection" };
-        return SendError::Unavailable { reason: format!("{reason} to {host}") };
-    }
-    let reason = if error.is_timeout() {
-        format!("no answer from {host} in {CALL_TIMEOUT_MS} ms")
-    } else {
-        format!("the connection to {host} was lost before the answer")
-    };
-    SendError::Unknown { reason }
-}
-
-/// Host and port alone: a URL may hold credentials.
-fn host(error: &reqwest::Error) -> String {
-    let host = error
-        .url()
-        .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
-    host.unwrap_or_else(|| "the platform".to_owned())
-}
-
-/// What came back.
-#[derive(Debug, Clone, Copy)]
-struct Answer<'a> {
-    status: u16,
-    retry_after_ms: Option<u64>,
-    body: &'a [u8],
-}
-
 /// Decides what an answer means. Pure.
-fn classify(method: Method, answer: &Answer<'_>) -> Result<Value, SendError> {
-    let limited = || SendError::Limited {
-        retry_after_ms: answer.retry_after_ms.unwrap_or(DEFAULT_RETRY_AFTER_MS),
-        scope: format!("slack/{}", method.name()),
-    };
-    if answer.status == 429 {
-        return Err(limited());
-    }
-    let body: Option<Value> = serde_json::from_slice(answer.body).ok();
+pub(super) fn classify(method: Method, answer: &Answer) -> Result<Value, SendError> {
+    let scope = format!("slack/{}", method.name());
+    let body: Option<Value> = serde_json::from_slice(&answer.body).ok();
     let ok = body.as_ref().and_then(|b| b.get("ok")).and_then(Value::as_bool);
     match (ok, body, answer.status) {
         (Some(true), Some(body), 200..=299) => Ok(body),
-        (Some(false), Some(body), _) => {
+        (Some(false), Some(body), status) if status != 429 => {
             let error = body.get("error").and_then(Value::as_str).unwrap_or("unknown_error");
-            Err(if is_limit(error) { limited() } else { named(error, &body) })
+            let retry_after_ms = answer.retry_after_ms().unwrap_or(DEFAULT_RETRY_AFTER_MS);
+            Err(if is_limit(error) {
+                SendError::Limited { retry_after_ms, scope }
+            } else {
+                named(error, &body)
+            })
         }
-        // The one 5xx by which a proxy says that it had passed the request on.
-        (_, _, 504) => Err(unknown("a proxy got no answer from the platform (504)")),
-        (_, _, status @ 500..) => {
-            Err(SendError::Unavailable { reason: format!("it answered {status}") })
-        }
-        (_, _, status @ 300..=499) => Err(SendError::Refused {
-            reason: "http_error",
-            detail: format!("it answered {status} and not as Slack does: check `api_base_url`"),
-        }),
-        (_, _, status) => Err(unknown(&format!("its answer ({status}) could not be read"))),
+        (_, _, status) => Err(answer
+            .failure("Slack", &scope)
+            .unwrap_or_else(|| unknown(&format!("its answer ({status}) could not be read")))),
     }
-}
-
-fn unknown(reason: &str) -> SendError {
-    SendError::Unknown { reason: reason.to_owned() }
 }
 
 /// Errors that name a limit. Sources: platforms.md; Slack, `chat.postMessage`, "Errors".
@@ -264,11 +139,6 @@ fn named(error: &str, body: &Value) -> SendError {
         reason,
         detail: format!("Slack answered `{}`{needed}: {advice}", quoted(error)),
     }
-}
-
-/// A platform's own word, cut and without controls.
-fn quoted(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_QUOTED_CHARS).collect()
 }
 
 /// What Slack refuses for good, and what to do.

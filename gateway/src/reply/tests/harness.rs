@@ -1,7 +1,6 @@
 //! A node with the egress alone, on the embedded backend in a directory of its own, and
 //! a stubbed Slack. Everything waits for a state with a deadline.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,13 +27,9 @@ use aof_shared::subject::{Stream, Subject};
 use aof_shared::telemetry::Metrics;
 use uuid::Uuid;
 
-use crate::reply::accounts::Accounts;
+use crate::reply::call::Caller;
 use crate::reply::chat::ChatOutlet;
-use crate::reply::pace::Pacer;
-use crate::reply::port::Outlet;
-use crate::reply::slack::client::SlackClient;
-use crate::reply::slack::{Slack, SlackOutlet};
-use crate::reply::start_with;
+use crate::reply::{outlets, paced_by, start_with};
 
 /// Longest wait for anything that must happen.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -193,14 +188,9 @@ async fn node(dir: &Path, url: &str, timeout: Duration) -> Node {
         members: Default::default(),
         lifecycle,
     };
-    let pacer = Pacer::new(Arc::clone(&node.ports.limits), Arc::clone(&node.ports.clock));
-    let slack = Slack::new(SlackClient::with_timeout(timeout), pacer);
-    let slack = SlackOutlet::new(slack, Accounts::new(node.config.clone()));
-    let outlets: [(PlatformName, Arc<dyn Outlet>); 2] = [
-        (PlatformName::slack(), Arc::new(slack)),
-        (PlatformName::chat(), Arc::new(ChatOutlet::new(Arc::clone(&node.ports.live)))),
-    ];
-    start_with(&node, HashMap::from(outlets)).await.expect("it starts");
+    let mut outlets = outlets(&paced_by(&node, Caller::with_timeout(timeout)));
+    outlets.insert(PlatformName::chat(), Arc::new(ChatOutlet::new(Arc::clone(&node.ports.live))));
+    start_with(&node, outlets).await.expect("it starts");
     node
 }
 

@@ -1,5 +1,7 @@
 //! What answers mean, as a table; what lost answers mean, over real sockets.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wiremock::matchers::{body_string_contains, header, method, path};
@@ -21,6 +23,16 @@ pub(crate) fn instance(base_url: &str) -> Instance {
         needs_channel_names: true,
         settings: std::collections::BTreeMap::new(),
     }
+}
+
+async fn call(
+    caller: &Caller,
+    instance: &Instance,
+    method: Method,
+    body: &Value,
+) -> Result<Value, SendError> {
+    let answer = caller.send(request(caller, instance, method, body)?).await?;
+    classify(method, &answer)
 }
 
 /// Which kind of error it is, in a word.
@@ -61,7 +73,7 @@ fn every_answer_says_whether_it_may_have_happened() {
         (302, "", "http_error"),
         (404, "not found", "http_error"),
     ] {
-        let answer = Answer { status, retry_after_ms: None, body: body.as_bytes() };
+        let answer = Answer { status, body: body.into(), ..Answer::default() };
         assert_eq!(kind(&classify(Method::PostMessage, &answer)), expected, "{status} {body}");
     }
 }
@@ -69,7 +81,7 @@ fn every_answer_says_whether_it_may_have_happened() {
 #[test]
 fn a_refusal_says_what_to_do() {
     let body = br#"{"ok":false,"error":"missing_scope","needed":"chat:write"}"#;
-    let answer = Answer { status: 200, retry_after_ms: None, body };
+    let answer = Answer { status: 200, body: body.to_vec(), ..Answer::default() };
     let Err(SendError::Refused { detail, .. }) = classify(Method::PostMessage, &answer) else {
         panic!("it must be refused");
     };
@@ -95,13 +107,13 @@ async fn sends_the_token_and_reads_retry_after() {
         .respond_with(ResponseTemplate::new(200).set_body_json(json!({"ok": true})))
         .mount(&server)
         .await;
-    let client = SlackClient::new().expect("a client");
+    let client = Caller::new().expect("a client");
     let instance = instance(&server.uri());
-    let limited = client.call(&instance, Method::PostMessage, &json!({})).await;
+    let limited = call(&client, &instance, Method::PostMessage, &json!({})).await;
     let expected =
         SendError::Limited { retry_after_ms: 7_000, scope: "slack/chat.postMessage".to_owned() };
     assert_eq!(limited, Err(expected));
-    let info = client.call(&instance, Method::ChannelInfo, &json!({"channel": "C1"})).await;
+    let info = call(&client, &instance, Method::ChannelInfo, &json!({"channel": "C1"})).await;
     assert!(info.is_ok(), "{info:?}");
 }
 
@@ -110,9 +122,9 @@ async fn no_connection_is_certain_and_costs_nothing() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     drop(listener);
-    let client = SlackClient::new().expect("a client");
+    let client = Caller::new().expect("a client");
     let instance = instance(&format!("http://{address}"));
-    let result = client.call(&instance, Method::PostMessage, &json!({})).await;
+    let result = call(&client, &instance, Method::PostMessage, &json!({})).await;
     assert_eq!(kind(&result), "unavailable", "{result:?}");
 }
 
@@ -142,18 +154,18 @@ async fn what_was_written_and_not_answered_is_unknown() {
         ("torn in the body", Some(&b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{\"ok\""[..])),
         ("silent", None),
     ] {
-        let client = SlackClient::with_timeout(Duration::from_millis(300));
+        let client = Caller::with_timeout(Duration::from_millis(300));
         let instance = instance(&serve_once(bytes).await);
-        let result = client.call(&instance, Method::PostMessage, &json!({})).await;
+        let result = call(&client, &instance, Method::PostMessage, &json!({})).await;
         assert_eq!(kind(&result), "unknown", "{case}: {result:?}");
     }
 }
 
 #[tokio::test]
 async fn errors_hold_no_token() {
-    let client = SlackClient::with_timeout(Duration::from_millis(100));
+    let client = Caller::with_timeout(Duration::from_millis(100));
     for base in ["http://user:xoxb-secret@127.0.0.1:1", "nonsense://xoxb-secret", "xoxb-secret"] {
-        let result = client.call(&instance(base), Method::PostMessage, &json!({})).await;
+        let result = call(&client, &instance(base), Method::PostMessage, &json!({})).await;
         let error = result.expect_err("nobody listens");
         assert!(!format!("{error} {error:?}").contains("xoxb"), "{error:?}");
     }
