@@ -76,8 +76,7 @@ pub(crate) async fn publish_message(
     message: &Message,
     hop: Hop,
 ) -> Result<Accepted, QueueError> {
-    let mut span = publishing(app, hop.trace, Stream::Inbound, &message.tenant);
-    span.tag("message.id", &message.id).tag("platform", &message.platform);
+    let span = publishing_message(app, hop.trace, message);
     let batch = message_batch(app, message, Hop { trace: span.context(), ..hop });
     let receipts = published(app, batch, span).await?;
     let [inbound, journal] = first_two(&receipts);
@@ -93,10 +92,22 @@ pub(crate) async fn publish_message(
 }
 
 /// The span of a publication.
-fn publishing(app: &App, trace: TraceContext, stream: Stream, tenant: &TenantId) -> Span {
+pub(crate) fn publishing(
+    app: &App,
+    trace: TraceContext,
+    stream: Stream,
+    tenant: &TenantId,
+) -> Span {
     let opening = app.node.tracer.span("gateway.ingress", SpanKind::Producer);
     let mut span = opening.under(Some(trace)).start();
     span.tag_published(stream).tag("tenant.id", tenant);
+    span
+}
+
+/// The span of the publication of `message`.
+pub(crate) fn publishing_message(app: &App, trace: TraceContext, message: &Message) -> Span {
+    let mut span = publishing(app, trace, Stream::Inbound, &message.tenant);
+    span.tag("message.id", &message.id).tag("platform", &message.platform);
     span
 }
 
@@ -143,17 +154,9 @@ pub(crate) fn message_batch(app: &App, message: &Message, hop: Hop) -> Vec<Publi
     vec![inbound, traced(&event, trace)]
 }
 
-/// Publishes a notice in answer to a message that nothing works on; once, however often
-/// the message is delivered.
-///
-/// # Errors
-/// [`QueueError`]: nothing is said, or it may be tried again under the same id.
-pub(crate) async fn publish_notice(
-    app: &App,
-    message: &Message,
-    text: &str,
-    trace: TraceContext,
-) -> Result<(), QueueError> {
+/// A notice in answer to a message that nothing works on: once, however often the message is
+/// delivered.
+pub(crate) fn notice(message: &Message, text: &str, trace: TraceContext) -> Publication {
     let reply = Reply {
         id: ReplyId::derive(message.id.0, "notice-empty"),
         to: message.address(),
@@ -162,12 +165,10 @@ pub(crate) async fn publish_notice(
         content: ReplyContent::Notice { text: text.to_owned() },
     };
     let Message { tenant, platform, instance, channel, .. } = message;
-    let publication = Publication::json(Subject::reply(tenant, platform), reply.id.0, &reply)
+    Publication::json(Subject::reply(tenant, platform), reply.id.0, &reply)
         .expect("a reply has only text keys")
         .ordered_by(format!("{platform}/{instance}/{}", channel.id))
-        .with_header(TRACEPARENT, trace.traceparent());
-    app.node.ports.queue.publish(vec![publication]).await?;
-    Ok(())
+        .with_header(TRACEPARENT, trace.traceparent())
 }
 
 /// `event` as a publication of `trace`.
@@ -181,7 +182,7 @@ fn first_two(receipts: &[Receipt]) -> [Receipt; 2] {
 }
 
 /// Best effort: the first delivery is in the journal already.
-async fn journal_duplicate(app: &App, message: &Message) {
+pub(crate) async fn journal_duplicate(app: &App, message: &Message) {
     let id = EventId(Uuid::now_v7());
     let event = Event::new(id, &message.tenant, EventType::MessageDuplicate, app.now_ms())
         .about(message)
@@ -221,14 +222,18 @@ pub(crate) fn vote_key(target: &VoteTarget) -> String {
 /// # Errors
 /// [`QueueError`]: it was not cast, or may be cast again under the same id.
 pub(crate) async fn publish_vote(app: &App, cast: VotePublication) -> Result<Receipt, QueueError> {
-    let key = vote_key(&cast.vote.target);
     let span = publishing(app, cast.trace, Stream::Actions, &cast.tenant);
-    let subject = Subject::action(&cast.tenant);
-    let publication = Publication::json(subject, cast.id, &ActionMessage::Vote(cast.vote))
-        .expect("a vote has only text keys")
-        .ordered_by(key)
-        .with_header(TRACEPARENT, span.context().traceparent())
-        .with_header(CAUSATION, cast.id.to_string());
+    let publication = vote(VotePublication { trace: span.context(), ..cast });
     let receipts = published(app, vec![publication], span).await?;
     Ok(*receipts.first().expect("a receipt for each publication of the batch"))
+}
+
+/// The ACTIONS entry of one vote.
+pub(crate) fn vote(cast: VotePublication) -> Publication {
+    let key = vote_key(&cast.vote.target);
+    Publication::json(Subject::action(&cast.tenant), cast.id, &ActionMessage::Vote(cast.vote))
+        .expect("a vote has only text keys")
+        .ordered_by(key)
+        .with_header(TRACEPARENT, cast.trace.traceparent())
+        .with_header(CAUSATION, cast.id.to_string())
 }

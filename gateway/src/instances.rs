@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aof_shared::config::{Config, Instance, Snapshot};
 use aof_shared::secret::Secret;
 
-use crate::platform::{Claim, Platform, Signed};
-use crate::seen::Fingerprint;
+use crate::platform::{Claim, Facts, Platform, Signed, Verified, setting};
 
 /// Secrets tried for one request on a route without an instance: about 1 ms for a full body.
 const MAX_SECRETS_TRIED: usize = 16;
@@ -79,7 +78,7 @@ impl Index {
 #[derive(Debug)]
 pub(crate) enum Authenticated {
     /// This instance's credential verified.
-    As(Arc<Instance>, Fingerprint),
+    As(Arc<Instance>, Verified),
     /// A credential verified that several tenants' instances share, and nothing in the
     /// request says which of them it is.
     Ambiguous,
@@ -94,9 +93,10 @@ pub(crate) fn authenticate(
     candidates: &[Arc<Instance>],
     signed: &Signed<'_>,
 ) -> Authenticated {
-    let needs_claim = candidates.len() > 1 || candidates.iter().any(|i| is_pinned(i));
+    let facts = platform.facts();
+    let needs_claim = candidates.len() > 1 || candidates.iter().any(|i| is_pinned(facts, i));
     let claim = if needs_claim { platform.claim(signed) } else { Claim::default() };
-    let fits: Vec<_> = candidates.iter().filter(|i| claim.fits(i)).collect();
+    let fits: Vec<_> = candidates.iter().filter(|i| claim.fits(facts, i)).collect();
     let mut tried: Vec<&Secret> = Vec::new();
     for instance in &fits {
         let Some(secret) = &instance.signing_secret else { continue };
@@ -107,10 +107,10 @@ pub(crate) fn authenticate(
             break;
         }
         tried.push(secret);
-        if let Some(fingerprint) = platform.verify(signed, secret) {
+        if let Some(verified) = platform.verify(signed, secret, instance) {
             let owners = fits.iter().filter(|i| i.signing_secret.as_ref() == Some(secret));
-            return match owner(owners.copied()) {
-                Some(instance) => Authenticated::As(instance.clone(), fingerprint),
+            return match owner(facts, owners.copied()) {
+                Some(instance) => Authenticated::As(instance.clone(), verified),
                 None => Authenticated::Ambiguous,
             };
         }
@@ -120,32 +120,27 @@ pub(crate) fn authenticate(
 
 /// The one that names its workspace before those that do not; `None` when instances of
 /// several tenants are left.
-fn owner<'a>(owners: impl Iterator<Item = &'a Arc<Instance>>) -> Option<&'a Arc<Instance>> {
+fn owner<'a>(
+    facts: &Facts,
+    owners: impl Iterator<Item = &'a Arc<Instance>>,
+) -> Option<&'a Arc<Instance>> {
     let mut owners: Vec<_> = owners.collect();
-    if owners.iter().any(|i| is_pinned(i)) {
-        owners.retain(|i| is_pinned(i));
+    if owners.iter().any(|i| is_pinned(facts, i)) {
+        owners.retain(|i| is_pinned(facts, i));
     }
     let first = *owners.first()?;
     owners.iter().all(|i| i.tenant == first.tenant).then_some(first)
 }
 
-/// Settings that tie an instance to one workspace or app.
-const PINS: [&str; 3] = ["team_id", "enterprise_id", "app_id"];
-
-fn pin<'a>(instance: &'a Instance, name: &str) -> Option<&'a str> {
-    instance.settings.get(name).and_then(|v| v.as_str()).filter(|v| !v.is_empty())
-}
-
-fn is_pinned(instance: &Instance) -> bool {
-    PINS.iter().any(|name| pin(instance, name).is_some())
+fn is_pinned(facts: &Facts, instance: &Instance) -> bool {
+    facts.pins.iter().any(|name| setting(instance, name).is_some())
 }
 
 impl Claim {
     /// True unless `instance` names another workspace or app than the request does.
-    fn fits(&self, instance: &Instance) -> bool {
-        let claimed = [&self.team, &self.enterprise, &self.app];
-        PINS.iter().zip(claimed).all(|(name, claimed)| match pin(instance, name) {
-            Some(wanted) => claimed.as_deref() == Some(wanted),
+    fn fits(&self, facts: &Facts, instance: &Instance) -> bool {
+        facts.pins.iter().all(|name| match setting(instance, name) {
+            Some(wanted) => self.0.iter().any(|(pin, value)| pin == name && value == wanted),
             None => true,
         })
     }

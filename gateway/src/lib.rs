@@ -7,6 +7,7 @@ mod front;
 mod health;
 mod ingress;
 mod instances;
+mod intake;
 mod openapi;
 mod outcome;
 mod platform;

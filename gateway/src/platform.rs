@@ -1,5 +1,10 @@
 //! What a platform is to the gateway: a table of facts, `verify`, and `normalize`. Pure: no I/O, no clock.
+//!
+//! A platform is one module here (what comes in), one outlet in `reply/` (what goes out),
+//! and one row of the manifests' table (its keys and the shape of its ids).
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub(crate) mod slack;
 
 use aof_shared::action::Vote;
@@ -8,6 +13,7 @@ use aof_shared::config::Instance;
 use aof_shared::message::Message;
 use aof_shared::secret::Secret;
 use axum::http::HeaderMap;
+use serde_json::Value;
 
 use crate::seen::Fingerprint;
 
@@ -16,8 +22,26 @@ use crate::seen::Fingerprint;
 pub(crate) struct Facts {
     /// As paths, subjects and flows write it.
     pub(crate) name: &'static str,
-    /// How far a request's timestamp may be from now, in milliseconds.
-    pub(crate) window_ms: u64,
+    /// The setting of an instance that `verify` checks with, as manifests call it; for people.
+    pub(crate) secret: &'static str,
+    /// Settings that tie an instance to one workspace, app or number of those that share its secret.
+    pub(crate) pins: &'static [&'static str],
+    /// Whether the platform may append an event's name to the address it was given.
+    pub(crate) event_in_path: bool,
+    /// What is done with a verified body that cannot be read.
+    pub(crate) unreadable: Unreadable,
+}
+
+/// What becomes of a verified body that is not what the platform sends: its own retry policy
+/// decides. What is our trouble is 503 on every platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// 400: the platform gives up on this event, and on nothing else.
+    Refused,
+    /// 200, ignored and logged: the platform would send it again and again and hold back what
+    /// follows, or switch the address off.
+    #[expect(dead_code, reason = "the first platform that needs it follows")]
+    Ignored,
 }
 
 /// A request as received. Nothing in it is trusted before `verify` said yes.
@@ -25,59 +49,107 @@ pub(crate) struct Facts {
 pub(crate) struct Signed<'a> {
     /// The headers.
     pub(crate) headers: &'a HeaderMap,
+    /// The event that the address names behind the instance, where [`Facts::event_in_path`].
+    #[expect(dead_code, reason = "the first platform that needs it follows")]
+    pub(crate) event: Option<&'a str>,
     /// The raw body, over which the signature goes.
     pub(crate) body: &'a [u8],
     /// Now.
     pub(crate) now_ms: UnixMs,
 }
 
-/// What a body says of where it is from.
+/// What a body says of where it is from: settings of [`Facts::pins`] with their values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Claim {
-    /// The app.
-    pub(crate) app: Option<String>,
-    /// The workspace that the app is installed in.
-    pub(crate) team: Option<String>,
-    /// The organisation of workspaces.
-    pub(crate) enterprise: Option<String>,
+pub(crate) struct Claim(pub(crate) Vec<(&'static str, String)>);
+
+/// Proof that a request is the platform's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verified {
+    /// Names the signed request, so that an exact replay is refused. `None` where the platform
+    /// itself resends what it signed (no timestamp goes into the signature): such requests are
+    /// deduplicated by the ids of what they carry.
+    pub(crate) once: Option<Fingerprint>,
 }
 
-/// What a verified request is.
+impl Verified {
+    /// A request that the platform signs afresh each time it sends it.
+    pub(crate) fn once(fingerprint: Fingerprint) -> Self {
+        Self { once: Some(fingerprint) }
+    }
+
+    /// A request that the platform sends again as it is.
+    #[expect(dead_code, reason = "the first platform that needs it follows")]
+    pub(crate) fn repeatable() -> Self {
+        Self { once: None }
+    }
+}
+
+/// What a verified request carries, and how it is answered.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Delivery {
+    /// Everything in it, in order; published in one batch before the answer.
+    pub(crate) items: Vec<Inbound>,
+    /// What goes back with the 200.
+    pub(crate) answer: Answer,
+}
+
+impl Delivery {
+    /// A delivery of one thing.
+    pub(crate) fn one(item: Inbound, answer: Answer) -> Self {
+        Self { items: vec![item], answer }
+    }
+
+    /// A request that carries nothing and only wants `body` back.
+    pub(crate) fn answered(body: Value) -> Self {
+        Self { items: Vec::new(), answer: Answer::Json(body) }
+    }
+}
+
+/// One thing that came in.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Inbound {
-    /// The platform checks that the URL is ours: send this back.
-    Challenge(String),
     /// A message for the router.
-    Message(Box<Message>, Answer),
+    Message(Box<Message>),
     /// The bot was called and told nothing: whoever did is told how to go on.
-    Empty(Box<Message>, Answer),
+    Empty(Box<Message>),
     /// A vote for the approver.
     Vote {
         /// The platform's own id of the event; what the vote's id is derived from.
         event_id: String,
         /// The vote.
         vote: Box<Vote>,
-        /// How it is answered.
-        answer: Answer,
     },
     /// What is known of a channel's name may be wrong now.
     ChannelChanged {
         /// The channel's platform id.
         channel: String,
-        /// How it is answered.
-        answer: Answer,
     },
     /// Nothing for us, and why.
-    Ignored(&'static str, Answer),
+    Ignored(&'static str),
 }
 
 /// What the platform does with the body of a 200.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// Nothing: it may be our receipt.
     Receipt,
     /// It shows it to the person: it stays empty.
     Empty,
+    /// It acts on it: it is exactly this.
+    Json(Value),
+}
+
+/// How a `GET` of the webhook's address is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Handshake {
+    /// The platform asks nothing that way: 405.
+    Unknown,
+    /// It does not prove that it is the platform: 401.
+    #[expect(dead_code, reason = "the first platform that needs it follows")]
+    Refused,
+    /// This text, exactly, as `text/plain`.
+    #[expect(dead_code, reason = "the first platform that needs it follows")]
+    Accepted(String),
 }
 
 /// A verified body that is not what the platform sends. Says what is missing.
@@ -85,27 +157,41 @@ pub(crate) enum Answer {
 #[error("{0}")]
 pub(crate) struct Malformed(pub(crate) String);
 
-/// A platform's side of the gateway.
+/// A platform's side of the gateway. What is true of all of them is proven by `contract`.
 pub(crate) trait Platform: Send + Sync {
     /// What is particular to it.
     fn facts(&self) -> &'static Facts;
 
-    /// Reads, without trusting it, where the request says it is from.
+    /// Reads, without trusting it, where the request says it is from. Asked only where
+    /// several instances may be meant, or one is pinned.
     fn claim(&self, signed: &Signed<'_>) -> Claim;
 
-    /// Checks the signature in constant time, and the timestamp. What it returns names
-    /// the signed request, for the replay guard.
-    fn verify(&self, signed: &Signed<'_>, secret: &Secret) -> Option<Fingerprint>;
+    /// Checks in constant time that `secret`'s holder sent exactly this, and its timestamp
+    /// where it has one. `instance` has that secret; its settings may say how it is used.
+    fn verify(&self, signed: &Signed<'_>, secret: &Secret, instance: &Instance)
+    -> Option<Verified>;
 
     /// Says what a verified request is.
     ///
     /// # Errors
     /// [`Malformed`] when it is not what the platform sends.
-    fn normalize(&self, signed: &Signed<'_>, instance: &Instance) -> Result<Inbound, Malformed>;
+    fn normalize(&self, signed: &Signed<'_>, instance: &Instance) -> Result<Delivery, Malformed>;
+
+    /// Answers the request by which the platform checks that the address is ours.
+    fn handshake(&self, _query: &[(String, String)], _instance: &Instance) -> Handshake {
+        Handshake::Unknown
+    }
 }
+
+/// Every platform whose webhooks the gateway takes.
+static PLATFORMS: [&dyn Platform; 1] = [&slack::Slack];
 
 /// The platform of this name, if the gateway takes its webhooks.
 pub(crate) fn by_name(name: &str) -> Option<&'static dyn Platform> {
-    static PLATFORMS: [&dyn Platform; 1] = [&slack::Slack];
     PLATFORMS.into_iter().find(|p| p.facts().name == name)
+}
+
+/// A setting of the instance as text, unless it is missing or empty.
+pub(crate) fn setting<'a>(instance: &'a Instance, name: &str) -> Option<&'a str> {
+    instance.settings.get(name).and_then(|v| v.as_str()).filter(|v| !v.is_empty())
 }

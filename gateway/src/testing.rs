@@ -69,8 +69,17 @@ impl Gateway {
         Self::start_with(|options| options).await
     }
 
+    /// Starts one with these accounts alone.
+    pub(crate) async fn start_with_instances(instances: Vec<Arc<Instance>>) -> Self {
+        Self::start_on(Snapshot { instances, ..snapshot() }, |options| options).await
+    }
+
     /// Starts one with other options.
     pub(crate) async fn start_with(change: impl FnOnce(Options) -> Options) -> Self {
+        Self::start_on(snapshot(), change).await
+    }
+
+    async fn start_on(snapshot: Snapshot, change: impl FnOnce(Options) -> Options) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let clock = ManualClock::at(AT * 1000);
         let lifecycle = Lifecycle::new();
@@ -80,7 +89,7 @@ impl Gateway {
         ports.queue = Arc::new(WatchedQueue::new(ports.queue, Refusing(full.clone())));
         let node = Node {
             ports: ports.clone(),
-            config: Config::new(snapshot()),
+            config: Config::new(snapshot),
             metrics: Arc::new(Metrics::default()),
             tracer: aof_shared::trace::Tracer::default(),
             health: Health::default(),

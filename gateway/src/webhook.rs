@@ -3,32 +3,30 @@
 use std::sync::Arc;
 
 use aof_shared::config::Instance;
-use aof_shared::ids::MessageId;
-use aof_shared::subject::LiveSubject;
 use axum::Json;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::body;
 use crate::app::{App, Shared};
-use crate::ingress::{
-    Hop, ReceiptBody, VotePublication, publish_message, publish_notice, publish_vote,
-};
+use crate::ingress::ReceiptBody;
 use crate::instances::{Authenticated, authenticate};
-use crate::platform::{self, Answer, Inbound, Platform, Signed};
+use crate::intake::{self, Taken};
+use crate::platform::{
+    self, Answer, Delivery, Handshake, Malformed, Platform, Signed, Unreadable, Verified,
+};
 use crate::problem::{Problem, ProblemBody};
-
-/// What whoever called the bot and said nothing is told.
-const EMPTY_NOTICE: &str =
-    "I am here. Mention me again with what you would like me to do, in the same message.";
 
 /// The routes of this file.
 pub(crate) fn routes() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().routes(routes!(named)).routes(routes!(unnamed))
+    OpenApiRouter::new()
+        .routes(routes!(named, handshake))
+        .routes(routes!(unnamed))
+        .routes(routes!(event))
 }
 
 /// Takes a platform's webhook for one instance.
@@ -37,7 +35,7 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
     path = "/webhook/{platform}/{instance}",
     tag = "webhooks",
     params(
-        ("platform" = String, Path, description = "`slack`"),
+        ("platform" = String, Path, description = "such as `slack`"),
         ("instance" = String, Path, description = "the instance's name"),
     ),
     request_body(content = String, description = "the platform's own body, signed"),
@@ -54,7 +52,8 @@ async fn named(
     Path((platform, instance)): Path<(String, String)>,
     request: Request,
 ) -> Response {
-    receive(&app, &platform, Some(&instance), request).await
+    let to = To { platform: &platform, instance: Some(&instance), event: None };
+    receive(&app, to, request).await
 }
 
 /// Takes a platform's webhook; the credential that verifies names the instance.
@@ -62,7 +61,7 @@ async fn named(
     post,
     path = "/webhook/{platform}",
     tag = "webhooks",
-    params(("platform" = String, Path, description = "`slack`")),
+    params(("platform" = String, Path, description = "such as `slack`")),
     request_body(content = String, description = "the platform's own body, signed"),
     responses(
         (status = 200, description = "accepted, and as durable as it says", body = ReceiptBody),
@@ -77,27 +76,110 @@ async fn unnamed(
     Path(platform): Path<String>,
     request: Request,
 ) -> Response {
-    receive(&app, &platform, None, request).await
+    let to = To { platform: &platform, instance: None, event: None };
+    receive(&app, to, request).await
 }
 
-async fn receive(app: &App, platform: &str, name: Option<&str>, request: Request) -> Response {
-    let Some(platform) = platform::by_name(platform) else {
-        return Problem::not_found("platform", platform).into_response();
+/// Takes a webhook of a platform that appends the event's name to the address.
+#[utoipa::path(
+    post,
+    path = "/webhook/{platform}/{instance}/{event}",
+    tag = "webhooks",
+    params(
+        ("platform" = String, Path, description = "such as `evolution`"),
+        ("instance" = String, Path, description = "the instance's name"),
+        ("event" = String, Path, description = "the event as the platform names it"),
+    ),
+    request_body(content = String, description = "the platform's own body, signed"),
+    responses(
+        (status = 200, description = "accepted, and as durable as it says", body = ReceiptBody),
+        (status = 401, description = "not signed, or stale, or replayed", body = ProblemBody),
+        (status = 404, description = "no such platform or instance", body = ProblemBody),
+        (status = 413, description = "body over the cap", body = ProblemBody),
+        (status = 503, description = "not accepted; send it again", body = ProblemBody),
+    )
+)]
+async fn event(
+    State(app): State<Shared>,
+    Path((platform, instance, event)): Path<(String, String, String)>,
+    request: Request,
+) -> Response {
+    let to = To { platform: &platform, instance: Some(&instance), event: Some(&event) };
+    receive(&app, to, request).await
+}
+
+/// Answers the request by which a platform checks that the address is ours.
+#[utoipa::path(
+    get,
+    path = "/webhook/{platform}/{instance}",
+    tag = "webhooks",
+    params(
+        ("platform" = String, Path, description = "such as `whatsapp`"),
+        ("instance" = String, Path, description = "the instance's name"),
+    ),
+    responses(
+        (status = 200, description = "the challenge as it came", body = String),
+        (status = 401, description = "not with the instance's token", body = ProblemBody),
+        (status = 404, description = "no such platform or instance", body = ProblemBody),
+        (status = 405, description = "the platform asks nothing this way", body = ProblemBody),
+    )
+)]
+async fn handshake(
+    State(app): State<Shared>,
+    Path((platform, name)): Path<(String, String)>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Response {
+    let Some(platform) = platform::by_name(&platform) else {
+        return Problem::not_found("platform", &platform).into_response();
+    };
+    let name_of = platform.facts().name;
+    let candidates = app.directory.candidates(&app.node.config, name_of, Some(&name));
+    let answers: Vec<_> = candidates.iter().map(|i| platform.handshake(&query, i)).collect();
+    let accepted = answers.iter().find(|answer| matches!(answer, Handshake::Accepted(_)));
+    match accepted.or(answers.first()) {
+        None => Problem::not_found("instance", &name).into_response(),
+        Some(Handshake::Unknown) => Problem::wrong_method().into_response(),
+        Some(Handshake::Accepted(text)) => text.clone().into_response(),
+        Some(Handshake::Refused) => {
+            app.count(name_of, "unauthorized");
+            Problem::bad_signature().into_response()
+        }
+    }
+}
+
+/// What a webhook's address names.
+#[derive(Debug, Clone, Copy)]
+struct To<'a> {
+    platform: &'a str,
+    instance: Option<&'a str>,
+    event: Option<&'a str>,
+}
+
+async fn receive(app: &App, to: To<'_>, request: Request) -> Response {
+    let Some(platform) = platform::by_name(to.platform) else {
+        return Problem::not_found("platform", to.platform).into_response();
     };
     let facts = platform.facts();
-    let candidates = app.directory.candidates(&app.node.config, facts.name, name);
-    if candidates.is_empty() {
-        return Problem::not_found("instance", name.unwrap_or("default")).into_response();
+    if let Some(event) = to.event
+        && !facts.event_in_path
+    {
+        return Problem::not_found("event", event).into_response();
     }
-    match take(app, platform, &candidates, request).await {
-        Ok((outcome, response)) => {
-            app.count(facts.name, outcome);
-            response
+    let candidates = app.directory.candidates(&app.node.config, facts.name, to.instance);
+    if candidates.is_empty() {
+        return Problem::not_found("instance", to.instance.unwrap_or("default")).into_response();
+    }
+    match take(app, platform, (&candidates, to.event), request).await {
+        Ok((taken, answer)) => {
+            for outcome in outcomes(&taken) {
+                app.count(facts.name, outcome);
+            }
+            answered(answer, taken)
         }
         Err(problem) => {
             app.count(facts.name, outcome_of(problem.status()));
             if problem.status() == StatusCode::UNAUTHORIZED {
-                say_unsigned(app, facts.name, name);
+                say_unsigned(app, platform, to.instance);
             }
             problem.into_response()
         }
@@ -105,13 +187,15 @@ async fn receive(app: &App, platform: &str, name: Option<&str>, request: Request
 }
 
 /// Nothing of the request is logged but the instance that its address names, which exists.
-fn say_unsigned(app: &App, platform: &str, instance: Option<&str>) {
-    if app.unsigned.allows(platform, app.now_ms()) {
+fn say_unsigned(app: &App, platform: &dyn Platform, instance: Option<&str>) {
+    let facts = platform.facts();
+    if app.unsigned.allows(facts.name, app.now_ms()) {
         tracing::warn!(
-            platform,
+            platform = facts.name,
             instance.name = instance.unwrap_or("any"),
-            "webhook refused (401): not signed with the instance's signing_secret, or stale, or \
-             a replay; agentflow_ingress_total counts them"
+            setting = facts.secret,
+            "webhook refused (401): not signed with the instance's secret (`setting`), or stale, \
+             or a replay; agentflow_ingress_total counts them"
         );
     }
 }
@@ -124,107 +208,84 @@ fn outcome_of(status: StatusCode) -> &'static str {
     }
 }
 
+/// One count for each thing that came in; a request that carried nothing counts once.
+fn outcomes(taken: &[Taken]) -> Vec<&'static str> {
+    if taken.is_empty() { vec!["ignored"] } else { taken.iter().map(|t| t.outcome).collect() }
+}
+
 /// Verifies before anything else. A signature is remembered only once the request took
 /// effect, so that a retry of what got 503 passes.
 async fn take(
     app: &App,
     platform: &dyn Platform,
-    candidates: &[Arc<Instance>],
+    (candidates, event): (&[Arc<Instance>], Option<&str>),
     request: Request,
-) -> Result<(&'static str, Response), Problem> {
+) -> Result<(Vec<Taken>, Answer), Problem> {
     let (parts, body) = request.into_parts();
     let body = body::read(&parts.headers, body, app.max_body_bytes).await?;
     let now_ms = app.now_ms();
-    let signed = Signed { headers: &parts.headers, body: &body, now_ms };
-    let (instance, fingerprint) = match authenticate(platform, candidates, &signed) {
-        Authenticated::As(instance, fingerprint) => (instance, fingerprint),
+    let signed = Signed { headers: &parts.headers, event, body: &body, now_ms };
+    let (instance, verified) = match authenticate(platform, candidates, &signed) {
+        Authenticated::As(instance, verified) => (instance, verified),
         Authenticated::Ambiguous => {
             tracing::error!(
                 platform = platform.facts().name,
-                "several tenants share a signing secret: set `team_id` on each instance"
+                pins = ?platform.facts().pins,
+                "several tenants share a secret: set one of `pins` on each instance"
             );
             return Err(Problem::bad_signature());
         }
         Authenticated::Nobody => return Err(Problem::bad_signature()),
     };
-    if app.seen.contains(&fingerprint) {
+    if verified.once.is_some_and(|fingerprint| app.seen.contains(&fingerprint)) {
         return Err(Problem::bad_signature());
     }
-    let inbound =
-        platform.normalize(&signed, &instance).map_err(|e| Problem::invalid(e.to_string()))?;
-    let answered = settle(app, &instance, inbound).await?;
-    app.seen.remember(fingerprint, now_ms);
-    Ok(answered)
-}
-
-async fn settle(
-    app: &App,
-    instance: &Instance,
-    inbound: Inbound,
-) -> Result<(&'static str, Response), Problem> {
-    // A platform's own trace means nothing here, so each event starts one.
-    let span = || {
+    let delivery = platform
+        .normalize(&signed, &instance)
+        .or_else(|malformed| unreadable(platform, &instance, malformed))?;
+    // A platform's own trace means nothing here, so each thing starts one.
+    let open = || {
         let mut span = app.span("gateway.webhook", None, &instance.tenant);
         span.tag("platform", &instance.platform).tag("instance.name", &instance.name);
         span
     };
-    match inbound {
-        Inbound::Challenge(challenge) => {
-            Ok(("ignored", Json(json!({ "challenge": challenge })).into_response()))
-        }
-        Inbound::Ignored(reason, answer) => {
-            Ok(("ignored", answered(answer, json!({ "ignored": reason }))))
-        }
-        Inbound::ChannelChanged { channel, answer } => {
-            look_up_again(app, instance, channel).await;
-            Ok(("accepted", answered(answer, json!({ "noted": true }))))
-        }
-        Inbound::Message(message, answer) => {
-            let span = span();
-            let accepted = publish_message(app, &message, Hop::of(span.context())).await?;
-            let outcome = if accepted.duplicate { "duplicate" } else { "accepted" };
-            Ok((outcome, answered(answer, ReceiptBody::from(accepted))))
-        }
-        Inbound::Empty(message, answer) => {
-            let span = span();
-            publish_notice(app, &message, EMPTY_NOTICE, span.context()).await?;
-            Ok(("ignored", answered(answer, json!({ "ignored": "no text" }))))
-        }
-        Inbound::Vote { event_id, vote, answer } => {
-            let tenant = instance.tenant.clone();
-            let event_id = format!("vote:{event_id}");
-            let id = MessageId::derive(&tenant, &instance.platform, &instance.name, &event_id).0;
-            let span = span();
-            let cast = VotePublication { tenant, id, vote: *vote, trace: span.context() };
-            let receipt = publish_vote(app, cast).await?;
-            let outcome = if receipt.duplicate { "duplicate" } else { "accepted" };
-            let durability = app.node.ports.queue.durability();
-            let duplicate = receipt.duplicate;
-            let body = json!({ "vote_id": id, "duplicate": duplicate, "durability": durability });
-            Ok((outcome, answered(answer, body)))
+    let taken = intake::take(app, &instance, delivery.items, &open).await?;
+    if let Verified { once: Some(fingerprint) } = verified {
+        app.seen.remember(fingerprint, now_ms);
+    }
+    Ok((taken, delivery.answer))
+}
+
+/// What is done with a verified body that is not what the platform sends.
+fn unreadable(
+    platform: &dyn Platform,
+    instance: &Instance,
+    malformed: Malformed,
+) -> Result<Delivery, Problem> {
+    match platform.facts().unreadable {
+        Unreadable::Refused => Err(Problem::invalid(malformed.to_string())),
+        Unreadable::Ignored => {
+            tracing::warn!(tenant.id = %instance.tenant, instance.name = %instance.name,
+                platform = platform.facts().name, reason = %malformed,
+                "a webhook that cannot be read is ignored");
+            let items = vec![platform::Inbound::Ignored("unreadable")];
+            Ok(Delivery { items, answer: Answer::Receipt })
         }
     }
 }
 
-/// Best effort: a name that is not asked for now is asked for with a later message.
-async fn look_up_again(app: &App, instance: &Instance, channel: String) {
-    let request = crate::resolve::Request {
-        tenant: instance.tenant.clone(),
-        instance: instance.name.clone(),
-        channel,
-        changed: true,
-    };
-    if let Ok(payload) = serde_json::to_vec(&request) {
-        let subject = LiveSubject::resolve(&instance.platform);
-        app.node.ports.live.send(&subject, payload.into()).await;
-    }
-}
-
-fn answered(answer: Answer, body: impl serde::Serialize) -> Response {
+fn answered(answer: Answer, taken: Vec<Taken>) -> Response {
     match answer {
-        Answer::Receipt => Json(body).into_response(),
+        Answer::Receipt => Json(receipt(taken)).into_response(),
         Answer::Empty => StatusCode::OK.into_response(),
+        Answer::Json(body) => Json(body).into_response(),
     }
+}
+
+/// The receipt of the one thing that came in, or a list of them.
+fn receipt(taken: Vec<Taken>) -> Value {
+    let mut receipts: Vec<Value> = taken.into_iter().map(|taken| taken.receipt).collect();
+    if receipts.len() == 1 { receipts.swap_remove(0) } else { json!({ "items": receipts }) }
 }
 
 #[cfg(test)]

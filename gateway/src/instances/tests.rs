@@ -33,7 +33,8 @@ fn check(candidates: &[Arc<Instance>], (secret, team): (&str, &str), expected: &
     for (name, value) in sign(secret, AT, body.as_bytes()) {
         headers.insert(name, value.parse().expect("a header value"));
     }
-    let signed = Signed { headers: &headers, body: body.as_bytes(), now_ms: AT * 1000 };
+    let signed =
+        Signed { headers: &headers, event: None, body: body.as_bytes(), now_ms: AT * 1000 };
     let found = match authenticate(&Slack, candidates, &signed) {
         Authenticated::As(instance, _) => instance.name.to_string(),
         Authenticated::Ambiguous => "ambiguous".to_owned(),

@@ -18,11 +18,20 @@ use aof_shared::secret::Secret;
 use axum::http::header::CONTENT_TYPE;
 use serde::Deserialize;
 
-use super::{Claim, Facts, Inbound, Malformed, Platform, Signed};
-use crate::seen::Fingerprint;
+use super::{Answer, Claim, Delivery, Facts, Malformed, Platform, Signed, Unreadable, Verified};
 
 /// Source: platforms.md, *Slack*.
-const FACTS: Facts = Facts { name: "slack", window_ms: 300_000 };
+const FACTS: Facts = Facts {
+    name: "slack",
+    secret: "signing_secret",
+    pins: &PINS,
+    event_in_path: false,
+    unreadable: Unreadable::Refused,
+};
+/// The installed workspace, the organisation of workspaces, the app.
+const PINS: [&str; 3] = ["team_id", "enterprise_id", "app_id"];
+/// How far a request's timestamp may be from now, in milliseconds.
+const WINDOW_MS: u64 = 300_000;
 
 /// Slack's webhooks.
 #[derive(Debug)]
@@ -40,16 +49,24 @@ impl Platform for Slack {
         }
     }
 
-    fn verify(&self, signed: &Signed<'_>, secret: &Secret) -> Option<Fingerprint> {
-        verify::verify(signed, secret, FACTS.window_ms)
+    fn verify(
+        &self,
+        signed: &Signed<'_>,
+        secret: &Secret,
+        _instance: &Instance,
+    ) -> Option<Verified> {
+        verify::verify(signed, secret, WINDOW_MS).map(Verified::once)
     }
 
-    fn normalize(&self, signed: &Signed<'_>, instance: &Instance) -> Result<Inbound, Malformed> {
+    fn normalize(&self, signed: &Signed<'_>, instance: &Instance) -> Result<Delivery, Malformed> {
         let body = std::str::from_utf8(signed.body)
             .map_err(|_| Malformed("the body is not UTF-8".to_owned()))?;
         match kind_of(signed) {
             Kind::Json => event::normalize(body, instance, signed.now_ms),
-            Kind::Form => command::normalize(body, instance, signed.now_ms),
+            Kind::Form => {
+                let inbound = command::normalize(body, instance, signed.now_ms)?;
+                Ok(Delivery::one(inbound, Answer::Empty))
+            }
         }
     }
 }
@@ -84,9 +101,10 @@ fn filled<'a>(text: Option<&'a Text<'_>>) -> Option<&'a str> {
     text.map(Text::as_str).filter(|t| !t.is_empty())
 }
 
-/// A setting of the instance, unless it is missing or empty.
-fn setting<'a>(instance: &'a Instance, name: &str) -> Option<&'a str> {
-    instance.settings.get(name).and_then(|v| v.as_str()).filter(|v| !v.is_empty())
+/// The values of [`PINS`] that a body names, in their order.
+fn claimed(values: [Option<&str>; 3]) -> Claim {
+    let named = PINS.into_iter().zip(values);
+    Claim(named.filter_map(|(pin, value)| Some((pin, value?.to_owned()))).collect())
 }
 
 /// Slack's `1595926230.009600` (seconds and microseconds) as milliseconds.

@@ -7,9 +7,9 @@ use aof_shared::config::Instance;
 use aof_shared::ids::MessageId;
 use aof_shared::message::{Channel, Message, MessageKind, User};
 
-use super::interaction;
 use super::text::{BotMention, is_credential, plain};
-use crate::platform::{Answer, Claim, Inbound, Malformed};
+use super::{claimed, interaction};
+use crate::platform::{Claim, Inbound, Malformed, setting};
 
 /// Fields that a form of Slack's may have; more is not Slack's.
 const MAX_FIELDS: usize = 64;
@@ -57,8 +57,7 @@ pub(super) fn claim(body: &[u8]) -> Claim {
     if let Some(payload) = form.get("payload") {
         return interaction::claim(payload);
     }
-    let owned = |name| form.get(name).map(str::to_owned);
-    Claim { app: owned("api_app_id"), team: owned("team_id"), enterprise: owned("enterprise_id") }
+    claimed([form.get("team_id"), form.get("enterprise_id"), form.get("api_app_id")])
 }
 
 /// Says what a form is.
@@ -72,7 +71,7 @@ pub(super) fn normalize(
         return interaction::normalize(payload, instance, now_ms);
     }
     if form.get("ssl_check").is_some() {
-        return Ok(Inbound::Ignored("certificate check", Answer::Empty));
+        return Ok(Inbound::Ignored("certificate check"));
     }
     slash(&form, instance, now_ms)
 }
@@ -85,7 +84,7 @@ fn slash(form: &Form, instance: &Instance, now_ms: UnixMs) -> Result<Inbound, Ma
     let channel = form.required("channel_id")?;
     let event_id = form.required("trigger_id")?.to_owned();
     let markup = form.get("text").unwrap_or_else(|| command.trim_start_matches('/'));
-    let bot = super::setting(instance, "bot_user_id").unwrap_or_default();
+    let bot = setting(instance, "bot_user_id").unwrap_or_default();
     let message = Message {
         id: MessageId::derive(&instance.tenant, &instance.platform, &instance.name, &event_id),
         tenant: instance.tenant.clone(),
@@ -105,5 +104,5 @@ fn slash(form: &Form, instance: &Instance, now_ms: UnixMs) -> Result<Inbound, Ma
         received_at_ms: now_ms,
         raw: form.redacted(),
     };
-    Ok(Inbound::Message(Box::new(message), Answer::Empty))
+    Ok(Inbound::Message(Box::new(message)))
 }

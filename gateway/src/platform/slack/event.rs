@@ -6,11 +6,12 @@ use aof_shared::config::Instance;
 use aof_shared::ids::MessageId;
 use aof_shared::message::{Address, Channel, Media, Message, MessageKind, User};
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::text::{BotMention, mentions, plain, redact};
-use super::{Text, choice_of, filled, setting, ts_ms};
-use crate::platform::{Answer, Claim, Inbound, Malformed};
+use super::{Text, choice_of, claimed, filled, ts_ms};
+use crate::platform::{Answer, Claim, Delivery, Inbound, Malformed, setting};
 
 #[derive(Deserialize)]
 struct Envelope<'a> {
@@ -121,17 +122,12 @@ pub(super) fn claim(body: &[u8]) -> Claim {
         authorizations: Option<Vec<Authorization<'a>>>,
     }
     let Ok(origin) = serde_json::from_slice::<Origin<'_>>(body) else { return Claim::default() };
-    let owned = |text: Option<&Text<'_>>| filled(text).map(str::to_owned);
     let installed = origin.authorizations.as_ref().and_then(|a| a.first());
     let (team, enterprise) = match installed {
         Some(installed) => (installed.team_id.as_ref(), installed.enterprise_id.as_ref()),
         None => (origin.team_id.as_ref(), origin.enterprise_id.as_ref()),
     };
-    Claim {
-        app: owned(origin.api_app_id.as_ref()),
-        team: owned(team),
-        enterprise: owned(enterprise),
-    }
+    claimed([filled(team), filled(enterprise), filled(origin.api_app_id.as_ref())])
 }
 
 /// Says what an event is.
@@ -139,31 +135,32 @@ pub(super) fn normalize(
     body: &str,
     instance: &Instance,
     now_ms: UnixMs,
-) -> Result<Inbound, Malformed> {
+) -> Result<Delivery, Malformed> {
     let envelope: Envelope<'_> = serde_json::from_str(body).map_err(|e| unreadable("body", &e))?;
-    match envelope.kind.as_str() {
-        "url_verification" => match filled(envelope.challenge.as_ref()) {
-            Some(challenge) => Ok(Inbound::Challenge(challenge.to_owned())),
-            None => Err(Malformed("`challenge` is missing".to_owned())),
-        },
+    let inbound = match envelope.kind.as_str() {
+        "url_verification" => {
+            let challenge = required(envelope.challenge.as_ref(), "challenge")?;
+            return Ok(Delivery::answered(json!({ "challenge": challenge })));
+        }
         "event_callback" => {
             let raw = envelope.event.ok_or_else(|| Malformed("`event` is missing".to_owned()))?;
             let kind: Kind<'_> =
                 serde_json::from_str(raw.get()).map_err(|e| unreadable("event", &e))?;
             let source = Source { body, envelope: &envelope, instance, now_ms };
             match kind.kind.as_str() {
-                "message" | "app_mention" => source.message(raw),
-                "reaction_added" | "reaction_removed" => source.reaction(raw),
-                kind if CHANNEL_CHANGES.contains(&kind) => Ok(channel_changed(raw)),
-                other => Ok(Inbound::Ignored(noise(other, instance), Answer::Receipt)),
+                "message" | "app_mention" => source.message(raw)?,
+                "reaction_added" | "reaction_removed" => source.reaction(raw)?,
+                kind if CHANNEL_CHANGES.contains(&kind) => channel_changed(raw),
+                other => Inbound::Ignored(noise(other, instance)),
             }
         }
         "app_rate_limited" => {
             tracing::warn!(instance.name = %instance.name, "slack drops events: rate limited");
-            Ok(Inbound::Ignored("rate limited", Answer::Receipt))
+            Inbound::Ignored("rate limited")
         }
-        _ => Ok(Inbound::Ignored("unknown type", Answer::Receipt)),
-    }
+        _ => Inbound::Ignored("unknown type"),
+    };
+    Ok(Delivery::one(inbound, Answer::Receipt))
 }
 
 fn unreadable(what: &str, error: &serde_json::Error) -> Malformed {
@@ -190,8 +187,8 @@ fn channel_changed(raw: &RawValue) -> Inbound {
     let changed = serde_json::from_str::<Changed>(raw.get()).ok();
     let id = changed.as_ref().and_then(|c| c.channel.as_str().or_else(|| c.channel["id"].as_str()));
     match id.filter(|id| !id.is_empty()) {
-        Some(id) => Inbound::ChannelChanged { channel: id.to_owned(), answer: Answer::Receipt },
-        None => Inbound::Ignored("no channel", Answer::Receipt),
+        Some(id) => Inbound::ChannelChanged { channel: id.to_owned() },
+        None => Inbound::Ignored("no channel"),
     }
 }
 
@@ -228,10 +225,10 @@ impl Source<'_> {
         let event: MessageEvent<'_> =
             serde_json::from_str(raw.get()).map_err(|e| unreadable("message", &e))?;
         if let Some(reason) = self.not_for_us(&event) {
-            return Ok(Inbound::Ignored(reason, Answer::Receipt));
+            return Ok(Inbound::Ignored(reason));
         }
         let Some(user) = filled(event.user.as_ref()) else {
-            return Ok(Inbound::Ignored("no user", Answer::Receipt));
+            return Ok(Inbound::Ignored("no user"));
         };
         let channel = required(event.channel.as_ref(), "event.channel")?;
         let ts = required(event.ts.as_ref(), "event.ts")?;
@@ -248,7 +245,7 @@ impl Source<'_> {
             None => plain(markup, BotMention::Of("")),
         };
         if text.is_empty() && (!mentioned || event.files.is_some()) {
-            return Ok(Inbound::Ignored("no text", Answer::Receipt));
+            return Ok(Inbound::Ignored("no text"));
         }
         let instance = self.instance;
         let thread = filled(event.thread_ts.as_ref()).unwrap_or(ts);
@@ -272,9 +269,9 @@ impl Source<'_> {
             raw: redact(self.body),
         };
         if message.text.is_empty() {
-            return Ok(Inbound::Empty(Box::new(message), Answer::Receipt));
+            return Ok(Inbound::Empty(Box::new(message)));
         }
-        Ok(Inbound::Message(Box::new(message), Answer::Receipt))
+        Ok(Inbound::Message(Box::new(message)))
     }
 
     /// Echoes, other bots, history and housekeeping never start an agent. Source: A8.
@@ -301,7 +298,7 @@ impl Source<'_> {
     fn reaction(&self, raw: &RawValue) -> Result<Inbound, Malformed> {
         let event: Reaction<'_> =
             serde_json::from_str(raw.get()).map_err(|e| unreadable("reaction", &e))?;
-        let ignored = |reason| Ok(Inbound::Ignored(reason, Answer::Receipt));
+        let ignored = |reason| Ok(Inbound::Ignored(reason));
         let Some(choice) = event.reaction.as_ref().and_then(|r| choice_of(r.as_str())) else {
             return ignored("other emoji");
         };
@@ -333,7 +330,7 @@ impl Source<'_> {
             cast_at_ms: filled(event.event_ts.as_ref()).and_then(ts_ms).unwrap_or(self.now_ms),
         };
         let event_id = event_id.to_owned();
-        Ok(Inbound::Vote { event_id, vote: Box::new(vote), answer: Answer::Receipt })
+        Ok(Inbound::Vote { event_id, vote: Box::new(vote) })
     }
 }
 

@@ -7,8 +7,8 @@ use aof_shared::ids::ActionId;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Text, filled, ts_ms};
-use crate::platform::{Answer, Claim, Inbound, Malformed};
+use super::{Text, claimed, filled, ts_ms};
+use crate::platform::{Claim, Inbound, Malformed};
 
 /// The button that agrees; its value is the action's id.
 const APPROVE: &str = "aof.approve";
@@ -56,12 +56,9 @@ pub(super) fn claim(payload: &str) -> Claim {
     }
     let Ok(origin) = serde_json::from_str::<Origin<'_>>(payload) else { return Claim::default() };
     let id =
-        |named: Option<&Named<'_>>| named.and_then(|n| filled(n.id.as_ref())).map(str::to_owned);
-    Claim {
-        app: filled(origin.api_app_id.as_ref()).map(str::to_owned),
-        team: id(origin.team.as_ref()),
-        enterprise: id(origin.enterprise.as_ref()),
-    }
+        |named: Option<&'_ Named<'_>>| named.and_then(|n| filled(n.id.as_ref()).map(str::to_owned));
+    let (team, enterprise) = (id(origin.team.as_ref()), id(origin.enterprise.as_ref()));
+    claimed([team.as_deref(), enterprise.as_deref(), filled(origin.api_app_id.as_ref())])
 }
 
 /// Says what an interaction is.
@@ -73,7 +70,7 @@ pub(super) fn normalize(
     let interaction: Interaction<'_> = serde_json::from_str(payload)
         .map_err(|e| Malformed(format!("`payload` is not an interaction: {e}")))?;
     if interaction.kind.as_str() != "block_actions" {
-        return Ok(Inbound::Ignored("interaction type", Answer::Empty));
+        return Ok(Inbound::Ignored("interaction type"));
     }
     for raw in interaction.actions.as_deref().unwrap_or_default() {
         // An element of another kind (a menu, a date) has other shapes; it is not ours.
@@ -85,7 +82,7 @@ pub(super) fn normalize(
         };
         return vote(&interaction, &action, choice, (instance, now_ms));
     }
-    Ok(Inbound::Ignored("other action", Answer::Empty))
+    Ok(Inbound::Ignored("other action"))
 }
 
 fn vote(
@@ -110,5 +107,5 @@ fn vote(
         cast_at_ms: action_ts.and_then(ts_ms).unwrap_or(now_ms),
     };
     let event_id = format!("{trigger}:{}", action_ts.unwrap_or_default());
-    Ok(Inbound::Vote { event_id, vote: Box::new(vote), answer: Answer::Empty })
+    Ok(Inbound::Vote { event_id, vote: Box::new(vote) })
 }

@@ -7,7 +7,8 @@ use axum::http::{HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::platform::Answer;
+use crate::platform::{Inbound, contract};
+use crate::testing::sign;
 
 const NOW_MS: UnixMs = 1_700_000_000_000;
 const ACTION: &str = "0b7f3a36-6d34-5b5c-9b55-0e6b0c1f2a3b";
@@ -27,12 +28,20 @@ pub(crate) fn instance(settings: &Value) -> Instance {
     }
 }
 
-fn read(body: &str, form: bool, settings: &Value) -> Result<Inbound, Malformed> {
+fn deliver(body: &str, form: bool, settings: &Value) -> Result<Delivery, Malformed> {
     let mut headers = HeaderMap::new();
     let kind = if form { "application/x-www-form-urlencoded" } else { "application/json" };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    let signed = Signed { headers: &headers, body: body.as_bytes(), now_ms: NOW_MS };
+    let signed = Signed { headers: &headers, event: None, body: body.as_bytes(), now_ms: NOW_MS };
     Slack.normalize(&signed, &instance(settings))
+}
+
+/// The one thing that a body carries. Slack shows the answer to a form to the person.
+fn read(body: &str, form: bool, settings: &Value) -> Result<Inbound, Malformed> {
+    let delivery = deliver(body, form, settings)?;
+    assert_eq!(delivery.answer, if form { Answer::Empty } else { Answer::Receipt }, "{body}");
+    let [item] = <[Inbound; 1]>::try_from(delivery.items).expect("one thing");
+    Ok(item)
 }
 
 /// An `event_callback` around `event`, installed with the bot `UBOT`.
@@ -49,7 +58,7 @@ fn event(event: &Value) -> Inbound {
 
 fn message(sent: &Value) -> Message {
     match event(sent) {
-        Inbound::Message(message, Answer::Receipt) => *message,
+        Inbound::Message(message) => *message,
         other => panic!("{sent} became {other:?}"),
     }
 }
@@ -111,7 +120,7 @@ fn the_instance_names_the_bot_where_the_installation_does_not() {
     let body =
         json!({ "type": "event_callback", "event": said("message", "<@UOWN> hi") }).to_string();
     let read = read(&body, false, &json!({ "bot_user_id": "UOWN" })).expect("a message");
-    let Inbound::Message(message, _) = read else { panic!("{read:?}") };
+    let Inbound::Message(message) = read else { panic!("{read:?}") };
     assert_eq!((message.kind, message.text.as_str()), (MessageKind::Mention, "hi"));
 }
 
@@ -119,7 +128,7 @@ fn the_instance_names_the_bot_where_the_installation_does_not() {
 fn a_channel_that_changed_is_named_by_its_id() {
     let check = |changed: Value, expected: Option<&str>| {
         let channel = match event(&changed) {
-            Inbound::ChannelChanged { channel, .. } => Some(channel),
+            Inbound::ChannelChanged { channel } => Some(channel),
             _ => None,
         };
         assert_eq!(channel.as_deref(), expected, "{changed}");
@@ -138,13 +147,13 @@ fn files_travel_by_reference_and_only_with_text() {
     let media = message(&with(shared.clone(), "files", file.clone())).media;
     assert_eq!((media[0].url.as_str(), media[0].size_bytes), ("https://f/a", Some(7)));
     let silent = with(with(shared, "files", file), "text", json!(""));
-    assert_eq!(event(&silent), Inbound::Ignored("no text", Answer::Receipt));
+    assert_eq!(event(&silent), Inbound::Ignored("no text"));
 }
 
 #[test]
 fn noise_is_ignored_with_its_reason() {
     let check = |sent: Value, reason: &str| match event(&sent) {
-        Inbound::Ignored(why, _) => assert_eq!(why, reason, "{sent}"),
+        Inbound::Ignored(why) => assert_eq!(why, reason, "{sent}"),
         other => panic!("{sent} became {other:?}"),
     };
     let hi = || said("message", "hi");
@@ -223,7 +232,7 @@ fn our_buttons_are_votes_and_other_actions_are_not() {
     check("aof.approve", Choice::Approve);
     check("aof.deny", Choice::Deny);
     let other = clicked("theirs", ACTION);
-    assert_eq!(other.ok(), Some(Inbound::Ignored("other action", Answer::Empty)));
+    assert_eq!(other.ok(), Some(Inbound::Ignored("other action")));
     assert!(clicked("aof.approve", "no id").is_err());
 }
 
@@ -241,7 +250,7 @@ fn a_slash_command_is_a_message_without_its_credentials() {
         ("trigger_id", "1.2.x"),
     ]);
     let read = read(&body, true, &json!({})).expect("a command");
-    let Inbound::Message(message, Answer::Empty) = read else { panic!("{read:?}") };
+    let Inbound::Message(message) = read else { panic!("{read:?}") };
     assert_eq!((message.kind, message.text.as_str()), (MessageKind::Command, "get pods & @U2"));
     assert_eq!((message.event_id.as_str(), message.channel.name), ("1.2.x", None));
     assert!(!message.raw.contains("t0k") && !message.raw.contains("secret"), "{}", message.raw);
@@ -267,8 +276,8 @@ fn what_slack_does_not_send_is_malformed() {
 
 #[test]
 fn a_challenge_is_sent_back() {
-    let read = read(r#"{"type":"url_verification","challenge":"abc"}"#, false, &json!({}));
-    assert_eq!(read.ok(), Some(Inbound::Challenge("abc".to_owned())));
+    let read = deliver(r#"{"type":"url_verification","challenge":"abc"}"#, false, &json!({}));
+    assert_eq!(read.ok(), Some(Delivery::answered(json!({ "challenge": "abc" }))));
 }
 
 #[test]
@@ -282,3 +291,32 @@ fn times_of_slack_are_milliseconds() {
     check("1.é", None);
     check("99999999999999999999.1", None);
 }
+
+fn case() -> contract::Case {
+    let body = |event: &Value| callback(event);
+    contract::Case {
+        platform: &Slack,
+        instance: contract::account("slack", "a signing secret", &json!({})),
+        other_secret: "another secret",
+        prove: |secret, body, at| sign(secret, at, body).to_vec(),
+        window_secs: Some(300),
+        covers_body: true,
+        content_type: "application/json",
+        message: contract::Said {
+            body: body(&said("app_mention", "<@UBOT> uname -r")),
+            kind: MessageKind::Mention,
+            channel: "C1",
+            user: "U1",
+            text: "uname -r",
+        },
+        echo: Some(body(&with(said("message", "done"), "user", json!("UBOT")))),
+        vote: Some((
+            body(&json!({ "type": "reaction_added", "user": "U2", "reaction": "+1",
+                "item": { "type": "message", "channel": "C1", "ts": "1.2" } })),
+            Choice::Approve,
+        )),
+        noise: vec![body(&json!({ "type": "member_joined_channel", "user": "U1" }))],
+    }
+}
+
+contract::ingress_contract!(case());

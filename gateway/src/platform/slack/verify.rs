@@ -63,7 +63,8 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().expect("a header value"));
         }
-        let signed = Signed { headers: &map, body: BODY, now_ms: now_secs * 1000 + 999 };
+        let signed =
+            Signed { headers: &map, event: None, body: BODY, now_ms: now_secs * 1000 + 999 };
         assert_eq!(verify(&signed, &Secret::new(SECRET), 300_000).is_some(), expected, "{what}");
     }
 
@@ -106,7 +107,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(SIGNATURE, forged.parse().expect("a header value"));
         headers.insert(TIMESTAMP, at.parse().expect("a header value"));
-        let signed = Signed { headers: &headers, body: BODY, now_ms: AT * 1000 };
+        let signed = Signed { headers: &headers, event: None, body: BODY, now_ms: AT * 1000 };
         assert!(verify(&signed, &Secret::new(""), 300_000).is_none());
     }
 }
