@@ -19,6 +19,9 @@ use crate::health::{self, Operations};
 use crate::problem::Problem;
 use crate::{Options, server};
 
+/// The part that is down until every role works.
+const START: &str = "start";
+
 /// What answers now; swapped as a whole.
 pub(crate) type Answering = Arc<ArcSwap<Router>>;
 
@@ -48,6 +51,8 @@ pub async fn listen(
     };
     let listener = tokio::net::TcpListener::bind(&options.listen).await.map_err(failed)?;
     let local_addr = listener.local_addr().map_err(failed)?;
+    // Servers that are there are not enough: what comes before the roles do is 503.
+    health.down(START, "its roles are not started yet");
     let operations = Operations::new(health.clone(), Arc::clone(metrics), lifecycle.clone());
     let starting = health::alone(&operations).fallback(starting);
     let answering = Arc::new(ArcSwap::from_pointee(starting));
@@ -64,9 +69,10 @@ impl Front {
         self.answer(health::alone(&self.operations).fallback(no_gateway));
     }
 
-    /// Lets `router` answer every later request.
+    /// Lets `router` answer every later request: the node has started.
     pub(crate) fn answer(&self, router: Router) {
         self.answering.store(Arc::new(router));
+        self.operations.up(START);
     }
 }
 
@@ -103,6 +109,10 @@ mod tests {
         let webhook = get(&front, "/webhook/slack").await;
         assert_eq!(webhook.status(), 503);
         assert!(webhook.headers().contains_key("retry-after"));
+        health.up("nats");
+        assert_eq!(get(&front, "/readyz").await.status(), 503, "its roles take nothing yet");
+        front.answer(health::alone(&front.operations));
+        assert_eq!(get(&front, "/readyz").await.status(), 200);
         let again = format!("http://{}", front.local_addr);
         let taken = listen(
             &Options::new(again.trim_start_matches("http://")),

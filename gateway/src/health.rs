@@ -47,6 +47,11 @@ impl Operations {
         Self { health, metrics, lifecycle, gauges: Arc::default() }
     }
 
+    /// The part works.
+    pub(crate) fn up(&self, part: &'static str) {
+        self.health.up(part);
+    }
+
     /// The queue's depth and age are read from `ports` from now on.
     pub(crate) fn read_gauges_of(&self, ports: &Ports) {
         let _ = self.gauges.ports.set(ports.clone());
