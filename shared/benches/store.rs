@@ -92,7 +92,7 @@ async fn store(url: &str, tasks: usize, time: Duration) -> (f64, u128, u128) {
     let (store, _) = open(&options, &lifecycle).await.expect("it opens");
     // The lanes connect with their first write.
     let first = start(&tenant());
-    store.begin_run(&first).await.expect("begin");
+    store.begin_run(&first, first.run.0).await.expect("begin");
     store.finish_run(&first.tenant, first.run, &end(), None).await.expect("end");
     let began = Instant::now();
     let work = (0..tasks).map(|_| {
@@ -101,7 +101,7 @@ async fn store(url: &str, tasks: usize, time: Duration) -> (f64, u128, u128) {
             let (tenant, ended, mut took) = (tenant(), end(), Vec::new());
             while began.elapsed() < time {
                 let (start, asked) = (start(&tenant), Instant::now());
-                store.begin_run(&start).await.expect("begin");
+                store.begin_run(&start, start.run.0).await.expect("begin");
                 store.finish_run(&tenant, start.run, &ended, None).await.expect("end");
                 took.push(asked.elapsed().as_micros());
             }

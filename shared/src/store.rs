@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::action::{Approval, ApprovalStatus, HeldAction, RecordedVote};
 use crate::clock::UnixMs;
@@ -223,16 +224,19 @@ pub struct ApprovalFilter {
 /// Records.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Begins a run, or says that it had begun or is over.
-    async fn begin_run(&self, start: &RunStart) -> Result<RunState, StoreError>;
+    /// Begins a run, or says that it had begun or is over. From then on `holder`, drawn for
+    /// each delivery, is the only one that may save its checkpoint.
+    async fn begin_run(&self, start: &RunStart, holder: Uuid) -> Result<RunState, StoreError>;
 
-    /// Replaces the run's checkpoint. MUST NOT touch a finished run.
+    /// Replaces the run's checkpoint. `false`: the run is over, or was begun or resumed by
+    /// another holder meanwhile, and nothing was written; whoever asked MUST NOT go on.
     async fn save_checkpoint(
         &self,
         tenant: &TenantId,
         run: RunId,
+        holder: Uuid,
         checkpoint: &serde_json::Value,
-    ) -> Result<(), StoreError>;
+    ) -> Result<bool, StoreError>;
 
     /// The run as it stands now; `None` when there is none.
     async fn run(

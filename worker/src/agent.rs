@@ -95,7 +95,7 @@ impl Run<'_> {
     /// waited for: what already ran would be `uncertain` without it.
     ///
     /// # Errors
-    /// [`Interrupted::Store`], after [`SAVE_PATIENCE`].
+    /// [`Interrupted::Store`], after [`SAVE_PATIENCE`]; [`Interrupted::Superseded`].
     pub(crate) async fn save(&mut self) -> Result<(), Interrupted> {
         self.checkpoint.answer.clear();
         self.checkpoint.answer.push_str(self.stream.text());
@@ -104,14 +104,15 @@ impl Run<'_> {
         let store = &job.worker.node.ports.store;
         let until = Instant::now() + SAVE_PATIENCE;
         loop {
-            let tried = store.save_checkpoint(job.tenant(), job.task.run, &saved).await;
-            match tried {
+            let of_run = (job.tenant(), job.task.run);
+            match store.save_checkpoint(of_run.0, of_run.1, job.holder, &saved).await {
                 Err(StoreError::Unavailable { .. } | StoreError::Unconfirmed { .. })
                     if Instant::now() < until =>
                 {
                     tokio::time::sleep(SAVE_PAUSE).await;
                 }
-                ended => return Ok(ended?),
+                Ok(false) => return Err(Interrupted::Superseded),
+                ended => return Ok(ended.map(drop)?),
             }
         }
     }
@@ -132,7 +133,7 @@ pub(crate) async fn work(job: &Job) -> Result<Turned, Interrupted> {
         revision: task.revision.clone(),
         at_ms: job.now_ms(),
     };
-    let state = job.worker.node.ports.store.begin_run(&start).await?;
+    let state = job.worker.node.ports.store.begin_run(&start, job.holder).await?;
     let checkpoint = match state {
         RunState::Finished(end) => return Ok(Turned::Over(end)),
         RunState::Begun => None,

@@ -14,6 +14,7 @@ use aof_shared::queue::{Delivery, Publication, QueueError, Stored};
 use aof_shared::store::StoreError;
 use aof_shared::trace::{CAUSATION, Opening, SpanKind, TRACEPARENT, TraceContext, causation};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::Worker;
 use crate::tool::RunDir;
@@ -31,18 +32,21 @@ pub(crate) enum Interrupted {
     /// The limits do not work; not the task's fault.
     #[error("limits failed")]
     Limits(#[from] LimitError),
+    /// Another worker has the run; whatever this one does must leave no trace.
+    #[error("another worker took the run over")]
+    Superseded,
     /// What is stored about the run cannot be used.
     #[error("a record cannot be written")]
     Record(#[from] serde_json::Error),
 }
 
 impl Interrupted {
-    /// A backend is away, which is not the task's fault and passes.
+    /// Not the task's fault: a backend is away or was, which passes.
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::Store(error) => !matches!(error, StoreError::Corrupt { .. }),
             Self::Queue(error) => !matches!(error, QueueError::TooLarge { .. }),
-            Self::Limits(_) => true,
+            Self::Limits(_) | Self::Superseded => true,
             Self::Record(_) => false,
         }
     }
@@ -177,6 +181,8 @@ pub(crate) struct Job {
     pub(crate) worker: Arc<Worker>,
     pub(crate) task: Task,
     pub(crate) source: Stored,
+    /// Who works on the run as long as no later delivery of it is begun.
+    pub(crate) holder: Uuid,
     pub(crate) setup: Setup,
     pub(crate) mask: Mask,
     /// The span of the work on the delivery; the publisher's until that is open.
@@ -203,6 +209,7 @@ impl Job {
             worker,
             task,
             source,
+            holder: Uuid::now_v7(),
             setup,
             dir: tokio::sync::OnceCell::new(),
             acting: Mutex::new(None),

@@ -5,6 +5,7 @@ mod limits;
 mod models;
 mod outages;
 mod runs;
+mod takeover;
 
 use std::collections::HashMap;
 use std::sync::Arc;

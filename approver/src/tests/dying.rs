@@ -19,6 +19,7 @@ use aof_shared::store::{
 };
 use aof_shared::subject::Stream;
 use async_trait::async_trait;
+use uuid::Uuid;
 
 /// Which side of an operation's effect the kill is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -223,8 +224,8 @@ store! {
         fn outbox_done(seqs: &[u64]) [seqs] -> ();
     }
     foreign {
-        fn begin_run(_: &RunStart) -> RunState;
-        fn save_checkpoint(_: &TenantId, _: RunId, _: &serde_json::Value) -> ();
+        fn begin_run(_: &RunStart, _: Uuid) -> RunState;
+        fn save_checkpoint(_: &TenantId, _: RunId, _: Uuid, _: &serde_json::Value) -> bool;
         fn run(_: &TenantId, _: RunId) -> Option<(RunStart, RunState)>;
         fn finish_run(
             _: &TenantId, _: RunId, _: &RunEnd, _: Option<(&MemoryKey, &[Turn])>

@@ -26,6 +26,8 @@ pub use isolation::*;
 pub use records::*;
 pub use retried::*;
 
+/// Who works on the runs of a test.
+pub(crate) const HOLDER: Uuid = Uuid::from_u128(0xA0F);
 /// A time that tests stand at, in milliseconds.
 pub(crate) const NOW_MS: u64 = 1_705_314_600_000;
 
@@ -44,6 +46,7 @@ macro_rules! store_contract {
     ($fixture:expr) => {
         $crate::store_contract!(@tests $fixture,
             a_run_begins_once_and_resumes_from_its_checkpoint,
+            a_run_is_saved_by_its_last_holder_alone,
             a_finished_run_stays_as_it_ended,
             memory_is_appended_once_and_read_newest_last,
             concurrent_begins_begin_once,

@@ -2,6 +2,7 @@
 //! neighbours' work too; every statement names the tenant.
 
 mod approvals;
+mod holders;
 mod outbox;
 mod records;
 pub(crate) mod rows;
@@ -9,6 +10,7 @@ mod runs;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
+use uuid::Uuid;
 
 use crate::action::{Approval, HeldAction, RecordedVote};
 use crate::clock::UnixMs;
@@ -20,18 +22,20 @@ use crate::store::{
     RunStart, RunState, SendState, Settlement, Store, StoreError, Turn,
 };
 
+use holders::Holders;
 use rows::Rows;
 
 /// The adapter.
 pub(crate) struct EmbeddedStore {
     db: Db,
     rows: Rows,
+    holders: Holders,
 }
 
 impl EmbeddedStore {
     /// `rows` is a hook of `db`.
     pub(crate) fn new(db: Db, rows: Rows) -> Self {
-        Self { db, rows }
+        Self { db, rows, holders: Holders::default() }
     }
 
     async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
@@ -73,19 +77,32 @@ fn to_json<T: serde::Serialize>(what: &'static str, value: &T) -> Result<String,
 
 #[async_trait]
 impl Store for EmbeddedStore {
-    async fn begin_run(&self, start: &RunStart) -> Result<RunState, StoreError> {
-        let (start, rows) = (start.clone(), self.rows.clone());
-        self.write(move |conn| runs::begin(conn, &rows, &start)).await
+    async fn begin_run(&self, start: &RunStart, holder: Uuid) -> Result<RunState, StoreError> {
+        let (start, rows, holders) = (start.clone(), self.rows.clone(), self.holders.clone());
+        let begin = move |conn: &Connection| {
+            let state = runs::begin(conn, &rows, &start)?;
+            if !matches!(state, RunState::Finished(_)) {
+                holders.set(&start.tenant, start.run, holder);
+            }
+            Ok(state)
+        };
+        self.write(begin).await
     }
 
     async fn save_checkpoint(
         &self,
         tenant: &TenantId,
         run: RunId,
+        holder: Uuid,
         checkpoint: &serde_json::Value,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let (tenant, text, rows) = (tenant.clone(), checkpoint.to_string(), self.rows.clone());
-        self.write(move |conn| runs::save_checkpoint(conn, &rows, (&tenant, run), &text)).await
+        let holders = self.holders.clone();
+        let save = move |conn: &Connection| {
+            let holds = holders.is(&tenant, run, holder);
+            Ok(holds && runs::save_checkpoint(conn, &rows, (&tenant, run), &text)?)
+        };
+        self.write(save).await
     }
 
     async fn run(
@@ -106,7 +123,9 @@ impl Store for EmbeddedStore {
     ) -> Result<bool, StoreError> {
         let (tenant, end, rows) = (tenant.clone(), end.clone(), self.rows.clone());
         let memory = memory.map(|(key, turns)| (key.clone(), turns.to_vec()));
+        let holders = self.holders.clone();
         let with = move |conn: &Connection| {
+            holders.forget(&tenant, run);
             runs::finish(conn, &rows, (&tenant, run), (&end, memory.as_ref()))
         };
         self.write(with).await

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::action::{Approval, HeldAction, RecordedVote};
 use crate::clock::UnixMs;
@@ -65,17 +66,18 @@ fn unconfirmed() -> StoreError {
 
 #[async_trait]
 impl Store for FaultyStore {
-    async fn begin_run(&self, start: &RunStart) -> Result<RunState, StoreError> {
-        self.write(self.inner.begin_run(start)).await
+    async fn begin_run(&self, start: &RunStart, holder: Uuid) -> Result<RunState, StoreError> {
+        self.write(self.inner.begin_run(start, holder)).await
     }
 
     async fn save_checkpoint(
         &self,
         tenant: &TenantId,
         run: RunId,
+        holder: Uuid,
         checkpoint: &serde_json::Value,
-    ) -> Result<(), StoreError> {
-        self.write(self.inner.save_checkpoint(tenant, run, checkpoint)).await
+    ) -> Result<bool, StoreError> {
+        self.write(self.inner.save_checkpoint(tenant, run, holder, checkpoint)).await
     }
 
     async fn run(

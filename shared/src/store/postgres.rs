@@ -85,18 +85,19 @@ pub async fn open(
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn begin_run(&self, start: &RunStart) -> Result<RunState, StoreError> {
-        self.begins.write(runs::Beginning::of(start)?).await?
+    async fn begin_run(&self, start: &RunStart, holder: Uuid) -> Result<RunState, StoreError> {
+        self.begins.write(runs::Beginning::of(start, holder)?).await?
     }
 
     async fn save_checkpoint(
         &self,
         tenant: &TenantId,
         run: RunId,
+        holder: Uuid,
         checkpoint: &serde_json::Value,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let (tenant, checkpoint) = (tenant.clone(), json("checkpoint", checkpoint)?);
-        self.checkpoints.write(runs::Saved { tenant, run, checkpoint }).await
+        self.checkpoints.write(runs::Saved { tenant, run, holder, checkpoint }).await
     }
 
     async fn run(

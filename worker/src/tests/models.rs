@@ -39,7 +39,7 @@ fn delta(delta: Value) -> Value {
     json!({"choices": [{"index": 0, "delta": delta}]})
 }
 
-fn text(words: &[&str]) -> ResponseTemplate {
+pub(super) fn text(words: &[&str]) -> ResponseTemplate {
     let mut chunks: Vec<_> = words.iter().map(|w| delta(json!({"content": w}))).collect();
     chunks.push(json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}));
     chunks.push(json!({"choices": [], "usage": {
@@ -47,7 +47,7 @@ fn text(words: &[&str]) -> ResponseTemplate {
     stream(&chunks)
 }
 
-fn tool_call(name: &str, arguments: &str) -> ResponseTemplate {
+pub(super) fn tool_call(name: &str, arguments: &str) -> ResponseTemplate {
     stream(&[
         delta(json!({"tool_calls": [{"index": 0, "id": "call_1", "type": "function",
             "function": {"name": name, "arguments": arguments}}]})),

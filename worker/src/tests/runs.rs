@@ -127,10 +127,10 @@ async fn died_at(rig: &Rig, task: &Task, checkpoint: Option<&Checkpoint>) {
         at_ms: 1,
     };
     let store = &rig.node.ports.store;
-    store.begin_run(&start).await.expect("it begins");
+    store.begin_run(&start, task.run.0).await.expect("it begins");
     if let Some(checkpoint) = checkpoint {
         let saved = checkpoint.to_json();
-        store.save_checkpoint(&start.tenant, task.run, &saved).await.expect("it saves");
+        store.save_checkpoint(&start.tenant, task.run, task.run.0, &saved).await.expect("it saves");
     }
 }
 

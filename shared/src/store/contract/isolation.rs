@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::records::key;
 use super::{
-    NOW_MS, StoreFixture, action_id, address, end, held, instance, memory, run_id, settlement,
-    start, tenant, turn, vote,
+    HOLDER, NOW_MS, StoreFixture, action_id, address, end, held, instance, memory, run_id,
+    settlement, start, tenant, turn, vote,
 };
 use crate::action::{ApprovalStatus, Choice};
 use crate::ids::{PlatformName, ReplyId, TenantId};
@@ -19,9 +19,9 @@ use crate::store::{
 /// Everything that a tenant can have, under ids that say nothing of the tenant.
 async fn fill(store: &Arc<dyn Store>, t: &TenantId) {
     let (run, id) = (run_id(1), action_id(1));
-    store.begin_run(&start(t, run)).await.expect("begin");
-    store.save_checkpoint(t, run, &json!({"of": t.as_str()})).await.expect("save");
-    store.begin_run(&start(t, run_id(2))).await.expect("begin");
+    store.begin_run(&start(t, run), HOLDER).await.expect("begin");
+    store.save_checkpoint(t, run, HOLDER, &json!({"of": t.as_str()})).await.expect("save");
+    store.begin_run(&start(t, run_id(2)), HOLDER).await.expect("begin");
     let turns = [turn(t.as_str())];
     let ended = store.finish_run(t, run_id(2), &end(t.as_str()), Some((&memory(t), &turns))).await;
     assert!(ended.expect("finish"), "the other's run {run} must not stand in the way");
@@ -113,7 +113,7 @@ async fn act(store: &Arc<dyn Store>, actor: &TenantId) {
 
 async fn attack(store: &Arc<dyn Store>, actor: &TenantId, owner: &TenantId) {
     let (run, id, reply) = (run_id(1), action_id(1), ReplyId(Uuid::from_u128(1)));
-    store.save_checkpoint(actor, run, &json!("stolen")).await.expect("save");
+    store.save_checkpoint(actor, run, HOLDER, &json!("stolen")).await.expect("save");
     let turns = [turn("stolen")];
     let ended = store.finish_run(actor, run, &end("stolen"), Some((&memory(owner), &turns))).await;
     assert!(!ended.expect("finish"));

@@ -5,8 +5,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    NOW_MS, StoreFixture, action_id, address, approved, end, instance, memory, run_id, start,
-    tenant, turn,
+    HOLDER, NOW_MS, StoreFixture, action_id, address, approved, end, instance, memory, run_id,
+    start, tenant, turn,
 };
 use crate::action::ApprovalStatus;
 use crate::ids::{PlatformName, ReplyId, TenantId};
@@ -19,27 +19,52 @@ pub async fn a_run_begins_once_and_resumes_from_its_checkpoint(fixture: &mut imp
     let begun = start(&t, run);
     let store = fixture.store();
     assert_eq!(store.run(&t, run).await.expect("run"), None);
-    assert_eq!(store.begin_run(&begun).await.expect("begin"), RunState::Begun);
+    assert_eq!(store.begin_run(&begun, HOLDER).await.expect("begin"), RunState::Begun);
     let resumed = RunState::Resumed { checkpoint: None };
-    assert_eq!(store.begin_run(&begun).await.expect("begin"), resumed);
-    store.save_checkpoint(&t, run, &json!({"step": 1})).await.expect("save");
-    store.save_checkpoint(&t, run, &json!({"step": 2})).await.expect("save");
+    assert_eq!(store.begin_run(&begun, HOLDER).await.expect("begin"), resumed);
+    store.save_checkpoint(&t, run, HOLDER, &json!({"step": 1})).await.expect("save");
+    store.save_checkpoint(&t, run, HOLDER, &json!({"step": 2})).await.expect("save");
     drop(store);
     fixture.restart().await;
     let resumed = RunState::Resumed { checkpoint: Some(json!({"step": 2})) };
     let store = fixture.store();
-    assert_eq!(store.begin_run(&begun).await.expect("begin"), resumed);
+    assert_eq!(store.begin_run(&begun, HOLDER).await.expect("begin"), resumed);
     assert_eq!(store.run(&t, run).await.expect("run"), Some((begun, resumed)));
+}
+
+/// Whoever was taken over from, or comes after the end, saves nothing and hears of it.
+pub async fn a_run_is_saved_by_its_last_holder_alone(fixture: &mut impl StoreFixture) {
+    let (t, run, other) = (tenant("a"), run_id(1), Uuid::from_u128(2));
+    let (begun, store) = (start(&t, run), fixture.store());
+    let save = async |holder, step: u8| {
+        store.save_checkpoint(&t, run, holder, &json!({ "step": step })).await.expect("save")
+    };
+    store.begin_run(&begun, HOLDER).await.expect("begin");
+    assert!(save(HOLDER, 1).await);
+    assert!(!save(other, 2).await, "it never began");
+    let resumed = RunState::Resumed { checkpoint: Some(json!({"step": 1})) };
+    assert_eq!(store.begin_run(&begun, other).await.expect("begin"), resumed);
+    assert!(!save(HOLDER, 3).await, "it was taken over");
+    assert!(save(other, 4).await);
+    let resumed = RunState::Resumed { checkpoint: Some(json!({"step": 4})) };
+    assert_eq!(store.begin_run(&begun, HOLDER).await.expect("begin"), resumed, "and back");
+    assert!(save(HOLDER, 5).await);
+    // The same run of another organization has holders of its own.
+    let stranger = start(&tenant("b"), run);
+    store.begin_run(&stranger, other).await.expect("begin");
+    assert!(save(HOLDER, 6).await);
+    assert!(store.finish_run(&t, run, &end("x"), None).await.expect("finish"));
+    assert!(!save(HOLDER, 7).await, "it is over");
 }
 
 /// Nothing that comes late changes an end.
 pub async fn a_finished_run_stays_as_it_ended(fixture: &mut impl StoreFixture) {
     let (t, run, store) = (tenant("a"), run_id(1), fixture.store());
-    store.begin_run(&start(&t, run)).await.expect("begin");
+    store.begin_run(&start(&t, run), HOLDER).await.expect("begin");
     assert!(store.finish_run(&t, run, &end("one"), None).await.expect("finish"));
     assert!(!store.finish_run(&t, run, &end("two"), None).await.expect("finish"));
-    store.save_checkpoint(&t, run, &json!(1)).await.expect("save");
-    let state = store.begin_run(&start(&t, run)).await.expect("begin");
+    store.save_checkpoint(&t, run, HOLDER, &json!(1)).await.expect("save");
+    let state = store.begin_run(&start(&t, run), HOLDER).await.expect("begin");
     assert_eq!(state, RunState::Finished(end("one")));
 }
 
@@ -49,7 +74,7 @@ pub async fn memory_is_appended_once_and_read_newest_last(fixture: &mut impl Sto
     let key = memory(&t);
     for n in 1..=3_u128 {
         let run = run_id(n);
-        store.begin_run(&start(&t, run)).await.expect("begin");
+        store.begin_run(&start(&t, run), HOLDER).await.expect("begin");
         let turns = [turn(&format!("q{n}")), turn(&format!("a{n}"))];
         for first in [true, false] {
             let ended = store.finish_run(&t, run, &end("x"), Some((&key, &turns))).await;
@@ -71,7 +96,7 @@ pub async fn memory_is_appended_once_and_read_newest_last(fixture: &mut impl Sto
 pub async fn concurrent_begins_begin_once(fixture: &mut impl StoreFixture) {
     let (t, store) = (tenant("a"), fixture.store());
     let begun = start(&t, run_id(1));
-    let states = join_all((0..50).map(|_| store.begin_run(&begun))).await;
+    let states = join_all((0..50).map(|_| store.begin_run(&begun, HOLDER))).await;
     let new = states.iter().filter(|state| matches!(state, Ok(RunState::Begun))).count();
     assert_eq!(new, 1);
 }
@@ -186,10 +211,10 @@ pub async fn text_of_any_kind_comes_back_as_it_was(fixture: &mut impl StoreFixtu
         let n = u128::try_from(n).expect("small");
         let run = run_id(n);
         let key = MemoryKey { session: text.to_owned(), ..memory(&t) };
-        store.begin_run(&start(&t, run)).await.expect("begin");
-        store.save_checkpoint(&t, run, &json!({"text": text})).await.expect("save");
+        store.begin_run(&start(&t, run), HOLDER).await.expect("begin");
+        store.save_checkpoint(&t, run, HOLDER, &json!({"text": text})).await.expect("save");
         let resumed = RunState::Resumed { checkpoint: Some(json!({"text": text})) };
-        assert_eq!(store.begin_run(&start(&t, run)).await.expect("begin"), resumed);
+        assert_eq!(store.begin_run(&start(&t, run), HOLDER).await.expect("begin"), resumed);
         let turns = [turn(text)];
         store.finish_run(&t, run, &end(text), Some((&key, &turns))).await.expect("finish");
         let (_, state) = store.run(&t, run).await.expect("run").expect("it is there");

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::records::key;
 use super::{
-    NOW_MS, StoreFixture, action_id, end, held, memory, run_id, settlement, start, tenant, turn,
-    vote,
+    HOLDER, NOW_MS, StoreFixture, action_id, end, held, memory, run_id, settlement, start, tenant,
+    turn, vote,
 };
 use crate::action::{ApprovalStatus, Choice};
 use crate::ids::ReplyId;
@@ -64,7 +64,7 @@ async fn again<T>(call: impl AsyncFn() -> Result<T, StoreError>) -> T {
 pub async fn a_retried_begin_begins_at_most_once(fixture: &mut impl StoreFixture) {
     let (t, store) = (tenant("a"), fixture.store());
     let begun = start(&t, run_id(1));
-    let begins = (0..CALLERS).map(|_| again(async || store.begin_run(&begun).await));
+    let begins = (0..CALLERS).map(|_| again(async || store.begin_run(&begun, HOLDER).await));
     let states = join_all(begins).await;
     let new = states.iter().filter(|state| **state == RunState::Begun).count();
     assert!(new <= 1, "{new} began");
@@ -76,13 +76,13 @@ pub async fn a_retried_begin_begins_at_most_once(fixture: &mut impl StoreFixture
 pub async fn a_retried_end_is_written_once(fixture: &mut impl StoreFixture) {
     let (t, store) = (tenant("a"), fixture.store());
     let (run, key, turns) = (run_id(1), memory(&t), [turn("q"), turn("a")]);
-    again(async || store.begin_run(&start(&t, run)).await).await;
+    again(async || store.begin_run(&start(&t, run), HOLDER).await).await;
     let ends = (0..CALLERS)
         .map(|_| again(async || store.finish_run(&t, run, &end("x"), Some((&key, &turns))).await));
     let first = join_all(ends).await.into_iter().filter(|first| *first).count();
     assert!(first <= 1, "{first} ended it");
     assert_eq!(again(async || store.history(&key, 10).await).await, turns);
-    let state = again(async || store.begin_run(&start(&t, run)).await).await;
+    let state = again(async || store.begin_run(&start(&t, run), HOLDER).await).await;
     assert_eq!(state, RunState::Finished(end("x")));
 }
 

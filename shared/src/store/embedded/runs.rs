@@ -56,11 +56,11 @@ pub(super) fn save_checkpoint(
     rows: &Rows,
     (tenant, run): (&TenantId, RunId),
     checkpoint: &str,
-) -> Result<(), DbError> {
-    let Some((n, _, _, None)) = row(conn, rows, tenant, run)? else { return Ok(()) };
+) -> Result<bool, DbError> {
+    let Some((n, _, _, None)) = row(conn, rows, tenant, run)? else { return Ok(false) };
     let sql = "UPDATE runs SET checkpoint = ? WHERE n = ?";
     conn.prepare_cached(sql)?.execute(params![checkpoint, n])?;
-    Ok(())
+    Ok(true)
 }
 
 pub(super) fn get(

@@ -23,15 +23,17 @@ pub(super) struct Beginning {
     run: Uuid,
     start: String,
     at_ms: i64,
+    holder: Uuid,
 }
 
 impl Beginning {
-    pub(super) fn of(start: &RunStart) -> Result<Self, StoreError> {
+    pub(super) fn of(start: &RunStart, holder: Uuid) -> Result<Self, StoreError> {
         Ok(Self {
             tenant: start.tenant.clone(),
             run: start.run.0,
             start: json("run", start)?,
             at_ms: int(start.at_ms),
+            holder,
         })
     }
 }
@@ -54,14 +56,15 @@ impl Kind for Begin {
         conn: &mut PgConnection,
         items: &[&Beginning],
     ) -> Result<Vec<Self::Answer>, Failure> {
-        let sql = "INSERT INTO runs (tenant, run, start, at_ms) \
-                   SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::int8[]) \
+        let sql = "INSERT INTO runs (tenant, run, start, at_ms, holder) SELECT * \
+                   FROM unnest($1::text[], $2::uuid[], $3::text[], $4::int8[], $5::uuid[]) \
                    ON CONFLICT DO NOTHING RETURNING tenant, run";
         let insert = query(sql)
             .bind(items.iter().map(|i| i.tenant.as_str()).collect::<Vec<_>>())
             .bind(items.iter().map(|i| i.run).collect::<Vec<_>>())
             .bind(items.iter().map(|i| i.start.as_str()).collect::<Vec<_>>())
-            .bind(items.iter().map(|i| i.at_ms).collect::<Vec<_>>());
+            .bind(items.iter().map(|i| i.at_ms).collect::<Vec<_>>())
+            .bind(items.iter().map(|i| i.holder).collect::<Vec<_>>());
         let new = insert.fetch_all(&mut *conn).await.map_err(Failure::sent)?;
         if new.len() == items.len() {
             return Ok(items.iter().map(|_| Ok(RunState::Begun)).collect());
@@ -71,6 +74,8 @@ impl Kind for Begin {
         // A statement of its own: the one before cannot see what another node committed
         // while it ran.
         let old: Vec<&Beginning> = items.iter().copied().filter(|i| !is_new(i)).collect();
+        // Before they are read: what an earlier holder saves from now on is refused.
+        take_over(conn, &old).await?;
         let mut states = states(conn, &old).await?;
         let answer = |item: &&Beginning| {
             if is_new(item) {
@@ -95,6 +100,18 @@ fn vanished() -> StoreError {
 }
 
 type States = HashMap<(String, Uuid), Result<RunState, StoreError>>;
+
+/// Makes these the holders of their runs, unless they are over.
+async fn take_over(conn: &mut PgConnection, items: &[&Beginning]) -> Result<(), Failure> {
+    let sql = "UPDATE runs r SET holder = i.holder \
+               FROM unnest($1::text[], $2::uuid[], $3::uuid[]) AS i(tenant, run, holder) \
+               WHERE r.tenant = i.tenant AND r.run = i.run AND r.ended IS NULL";
+    let update = query(sql)
+        .bind(items.iter().map(|i| i.tenant.as_str()).collect::<Vec<_>>())
+        .bind(items.iter().map(|i| i.run).collect::<Vec<_>>())
+        .bind(items.iter().map(|i| i.holder).collect::<Vec<_>>());
+    update.fetch_all(conn).await.map_err(Failure::sent).map(drop)
+}
 
 async fn states(conn: &mut PgConnection, items: &[&Beginning]) -> Result<States, Failure> {
     let sql = "SELECT r.tenant, r.run, r.checkpoint, r.ended \
@@ -129,12 +146,13 @@ pub(super) struct Checkpoint;
 pub(super) struct Saved {
     pub(super) tenant: TenantId,
     pub(super) run: RunId,
+    pub(super) holder: Uuid,
     pub(super) checkpoint: String,
 }
 
 impl Kind for Checkpoint {
     type Item = Saved;
-    type Answer = ();
+    type Answer = bool;
     type Key = (TenantId, Uuid);
     const NAME: &'static str = "save_checkpoint";
 
@@ -146,16 +164,23 @@ impl Kind for Checkpoint {
         item.checkpoint.len() + ROW_BYTES
     }
 
-    async fn write(conn: &mut PgConnection, items: &[&Saved]) -> Result<Vec<()>, Failure> {
+    /// A run that was begun before there were holders is anybody's.
+    async fn write(conn: &mut PgConnection, items: &[&Saved]) -> Result<Vec<bool>, Failure> {
         let sql = "UPDATE runs r SET checkpoint = i.checkpoint \
-                   FROM unnest($1::text[], $2::uuid[], $3::text[]) AS i(tenant, run, checkpoint) \
-                   WHERE r.tenant = i.tenant AND r.run = i.run AND r.ended IS NULL";
+                   FROM unnest($1::text[], $2::uuid[], $3::text[], $4::uuid[]) \
+                   AS i(tenant, run, checkpoint, holder) \
+                   WHERE r.tenant = i.tenant AND r.run = i.run AND r.ended IS NULL \
+                   AND coalesce(r.holder, i.holder) = i.holder RETURNING r.tenant, r.run";
         let update = query(sql)
             .bind(items.iter().map(|i| i.tenant.as_str()).collect::<Vec<_>>())
             .bind(items.iter().map(|i| i.run.0).collect::<Vec<_>>())
-            .bind(items.iter().map(|i| i.checkpoint.as_str()).collect::<Vec<_>>());
-        update.fetch_all(conn).await.map_err(Failure::sent)?;
-        Ok(items.iter().map(|_| ()).collect())
+            .bind(items.iter().map(|i| i.checkpoint.as_str()).collect::<Vec<_>>())
+            .bind(items.iter().map(|i| i.holder).collect::<Vec<_>>());
+        let saved = update.fetch_all(conn).await.map_err(Failure::sent)?;
+        let saved = saved.iter().map(key).collect::<Result<HashSet<_>, _>>();
+        let saved = saved.map_err(Failure::sent)?;
+        let is_saved = |item: &&Saved| saved.contains(&(item.tenant.as_str(), item.run.0));
+        Ok(items.iter().map(is_saved).collect())
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{Node, name, options};
 use crate::ids::RunId;
-use crate::store::contract::{end, memory, run_id, start, tenant, turn};
+use crate::store::contract::{HOLDER, end, memory, run_id, start, tenant, turn};
 use crate::store::{RunState, Store, StoreError};
 
 /// Longest that a condition may take to come true.
@@ -35,7 +35,7 @@ async fn write(store: Arc<dyn Store>, writer: u128, told: Arc<Mutex<Told>>, stop
     while !stop.load(Ordering::Relaxed) {
         n += 1;
         let run = run_id(n);
-        match store.begin_run(&start(&t, run)).await {
+        match store.begin_run(&start(&t, run), HOLDER).await {
             Ok(_) => told.lock().expect("no panic").begun.push(run),
             Err(StoreError::Unavailable { .. }) => {
                 told.lock().expect("no panic").refused.push(run);
@@ -104,17 +104,17 @@ async fn a_frozen_server_leaves_writes_in_doubt_and_reads_undone_in_bounded_time
     let server = Postgres::start();
     let node = Node::of(options(&server.url(), &name())).await;
     let (t, store) = (tenant("a"), node.store());
-    store.begin_run(&start(&t, run_id(1))).await.expect("begin");
+    store.begin_run(&start(&t, run_id(1)), HOLDER).await.expect("begin");
     store.run(&t, run_id(1)).await.expect("run");
     server.pause();
     let (asked, second) = (Instant::now(), start(&t, run_id(2)));
-    let (begun, read) = tokio::join!(store.begin_run(&second), store.run(&t, run_id(1)));
+    let (begun, read) = tokio::join!(store.begin_run(&second, HOLDER), store.run(&t, run_id(1)));
     server.resume();
     assert!(matches!(begun, Err(StoreError::Unconfirmed { .. })), "{begun:?}");
     assert!(matches!(read, Err(StoreError::Unavailable { .. })), "{read:?}");
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
     // It thaws, and asking again with the same id tells.
-    let again = store.begin_run(&second).await.expect("begin");
+    let again = store.begin_run(&second, HOLDER).await.expect("begin");
     assert!(matches!(again, RunState::Begun | RunState::Resumed { checkpoint: None }));
 }
 
@@ -123,7 +123,7 @@ async fn a_locked_row_fails_alone() {
     let node = Node::new().await;
     let (t, store) = (tenant("a"), node.store());
     for n in 0..8 {
-        store.begin_run(&start(&t, run_id(n))).await.expect("begin");
+        store.begin_run(&start(&t, run_id(n)), HOLDER).await.expect("begin");
     }
     let mut sql = node.sql().await;
     let mut lock = sql.begin().await.expect("a transaction");

@@ -10,7 +10,7 @@ use crate::action::ApprovalStatus;
 use crate::ids::{ReplyId, TenantId};
 use crate::queue::Publication;
 use crate::store::contract::{
-    NOW_MS, action_id, end, held, memory, run_id, settlement, start, tenant, turn,
+    HOLDER, NOW_MS, action_id, end, held, memory, run_id, settlement, start, tenant, turn,
 };
 use crate::store::{ActionStart, RunState, SendState, Store, StoreError};
 use crate::subject::Subject;
@@ -48,7 +48,7 @@ async fn fight(store: Arc<dyn Store>, t: TenantId, offset: u128) -> First {
         // Neighbours go through the ids in different orders.
         let n = if offset.is_multiple_of(2) { n } else { IDS - 1 - n };
         let (run, started) = (run_id(n), start(t, run_id(n)));
-        let begun = sure(async || store.begin_run(&started).await).await;
+        let begun = sure(async || store.begin_run(&started, HOLDER).await).await;
         first.begun += usize::from(begun == RunState::Begun);
         let memory = Some((&key, &turns[..]));
         let ended = sure(async || store.finish_run(t, run, &ending, memory).await).await;
