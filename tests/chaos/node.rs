@@ -1,4 +1,4 @@
-//! `kill -9` at random moments under load. Afterwards the ledger must balance: what was
+//! `kill -9` of a node at random moments under load. Afterwards the ledger must balance: what was
 //! accepted ended exactly once, nothing destructive ran twice, no run started twice.
 //!
 //! `AOF_KILLS=200 cargo test --test chaos -- --nocapture` is the long run.
@@ -12,6 +12,8 @@ use std::time::Duration;
 use aof_harness as harness;
 use harness::{Api, Manifests, Node, Sender, Slack};
 use serde_json::{Value, json};
+
+use crate::draws::{Draws, seed};
 
 /// Kills in a short run; `AOF_KILLS` sets another number.
 const KILLS: u64 = 12;
@@ -51,17 +53,6 @@ fn manifests(api: std::net::SocketAddr) -> Manifests {
 
 fn kills() -> u64 {
     std::env::var("AOF_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS)
-}
-
-/// Draws that repeat with the seed (Knuth's MMIX multiplier).
-struct Draws(u64);
-
-impl Draws {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
 }
 
 /// What the outside saw.
@@ -201,8 +192,8 @@ async fn kill_9_loses_nothing_and_repeats_nothing() {
     #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
     let (load, votes) = (tokio::spawn(load), tokio::spawn(votes));
 
-    let seed = std::env::var("AOF_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(7);
-    let mut draws = Draws(seed);
+    let seed = seed();
+    let mut draws = Draws::of(seed);
     for _ in 0..kills() {
         tokio::time::sleep(Duration::from_millis(30 + draws.below(700))).await;
         node.kill();

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -99,7 +100,7 @@ impl Nats {
         let program = Program {
             path: programs::nats(&options.version),
             args: vec!["--config".into(), "nats.conf".into()],
-            account: None,
+            ..Program::default()
         };
         let server = Server::new(dir, program);
         Self { server, client, monitor, _route: None, login: options.login.clone() }
@@ -127,6 +128,12 @@ impl Nats {
         format!("http://{}", self.monitor.addr())
     }
 
+    /// Where clients connect.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.client.addr()
+    }
+
     /// Starts it where it was killed or stopped, and waits until JetStream takes requests.
     pub fn start_again(&self) {
         self.server.spawn();
@@ -140,7 +147,7 @@ impl Nats {
 
     /// Ends it in order. What it stored stays.
     pub fn stop(&self) {
-        self.server.terminate(Signal::TERM);
+        let _ = self.server.terminate(Signal::TERM);
     }
 
     /// Freezes it: connections stay, nothing answers.

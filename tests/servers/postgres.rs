@@ -1,6 +1,7 @@
 //! PostgreSQL, which refuses to run as root: then it runs as `postgres`, or as `nobody`.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
@@ -48,7 +49,8 @@ impl Postgres {
         let settings = settings.iter().chain(&options.settings);
         let mut args = vec!["-D".into(), "data".into()];
         args.extend(settings.flat_map(|setting| ["-c".into(), setting.into()]));
-        let program = Program { path: programs::postgres("postgres"), args, account };
+        let program =
+            Program { path: programs::postgres("postgres"), args, account, ..Program::default() };
         let postgres = Self { server: Server::new(dir, program), port };
         postgres.make_database();
         postgres.start_again();
@@ -81,6 +83,12 @@ impl Postgres {
         self.url().replace("/postgres", &format!("/{name}"))
     }
 
+    /// Where clients connect.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.port.addr()
+    }
+
     /// Starts it where it was killed or stopped, and waits until it takes requests.
     pub fn start_again(&self) {
         self.server.spawn();
@@ -100,7 +108,7 @@ impl Postgres {
 
     /// Ends it in order, closing its connections.
     pub fn stop(&self) {
-        self.server.terminate(Signal::INT);
+        let _ = self.server.terminate(Signal::INT);
     }
 
     /// Freezes it: connections stay, nothing answers.

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,9 +38,12 @@ pub(crate) struct Account {
 }
 
 /// How to start the program.
+#[derive(Default)]
 pub(crate) struct Program {
     pub(crate) path: PathBuf,
     pub(crate) args: Vec<OsString>,
+    /// More variables than the test process has.
+    pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) account: Option<Account>,
 }
 
@@ -95,6 +98,7 @@ impl Server {
         let mut command = Command::new(path);
         command
             .current_dir(&self.dir)
+            .envs(self.program.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
@@ -149,18 +153,31 @@ impl Server {
         signal(&children, Signal::KILL);
     }
 
-    /// Sends `which` to the process, then to its children.
-    pub(crate) fn signal(&self, which: Signal) {
-        let pid = self.pid().expect("a server that runs");
-        signal(&[pid], which);
-        signal(&children(pid), which);
+    /// SIGKILL to the process and nothing that it started, and waits for its end.
+    pub(crate) fn kill_alone(&self) {
+        let Some(mut child) = lock(&self.running).take() else { return };
+        child.kill().expect("our child");
+        child.wait().expect("our child");
     }
 
-    /// Asks the process to end, and waits until it has.
-    pub(crate) fn terminate(&self, how: Signal) {
-        let Some(mut child) = lock(&self.running).take() else { return };
+    /// Sends `which` to the process, then to all that came of it.
+    pub(crate) fn signal(&self, which: Signal) {
+        let pid = self.pid().expect("a server that runs");
+        let mut tree = vec![pid];
+        let mut next = 0;
+        while let Some(pid) = tree.get(next).copied() {
+            // Its children are listed once it can start no more of them.
+            signal(&[pid], which);
+            tree.extend(children(pid));
+            next += 1;
+        }
+    }
+
+    /// Asks the process to end, and waits until it has; `None` when it did not run.
+    pub(crate) fn terminate(&self, how: Signal) -> Option<ExitStatus> {
+        let mut child = lock(&self.running).take()?;
         signal(&[child.id()], how);
-        child.wait().expect("our child");
+        Some(child.wait().expect("our child"))
     }
 
     /// What the server wrote, all of its starts.
@@ -188,9 +205,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The processes that `pid` started and that have not ended.
+/// The processes that `pid`, whichever thread of it, started and that have not ended.
 fn children(pid: u32) -> Vec<u32> {
-    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|list| pids(&list)).collect()
+}
+
+fn pids(list: &str) -> Vec<u32> {
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }
 

@@ -24,6 +24,12 @@ pub(crate) fn redis() -> PathBuf {
     found("redis-server", on_path("redis-server"))
 }
 
+/// Debian puts it where only root's `PATH` leads.
+pub(crate) fn haproxy() -> PathBuf {
+    let debian = || Some(PathBuf::from("/usr/sbin/haproxy")).filter(|path| path.is_file());
+    found("haproxy", on_path("haproxy").or_else(debian))
+}
+
 /// One of PostgreSQL's programs: of the newest version that Debian has installed, else of `PATH`.
 pub(crate) fn postgres(program: &str) -> PathBuf {
     let versions = std::fs::read_dir(DEBIAN_POSTGRES).into_iter().flatten().flatten();

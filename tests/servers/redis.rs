@@ -1,6 +1,7 @@
 //! Redis, as durable as it gets unless told otherwise.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -55,7 +56,7 @@ impl Redis {
             args.extend(["--requirepass".into(), password.into()]);
         }
         args.extend(options.args.iter().map(OsString::from));
-        let program = Program { path: programs::redis(), args, account: None };
+        let program = Program { path: programs::redis(), args, ..Program::default() };
         let server = Server::new(folder("redis", None), program);
         let redis = Self { server, port, password: options.password.clone() };
         redis.start_again();
@@ -69,6 +70,12 @@ impl Redis {
             Some(password) => format!("redis://:{password}@{}", self.port.addr()),
             None => format!("redis://{}", self.port.addr()),
         }
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.port.addr()
     }
 
     /// Starts it where it was killed or stopped, and waits until it takes requests.
@@ -85,7 +92,7 @@ impl Redis {
 
     /// Ends it in order. What it stored stays.
     pub fn stop(&self) {
-        self.server.terminate(Signal::TERM);
+        let _ = self.server.terminate(Signal::TERM);
     }
 
     /// Freezes it: connections stay, nothing answers.
