@@ -195,10 +195,7 @@ fn hypothetical(args: &Args, recorded: &Recorded) -> (Message, Option<String>) {
         channel: Channel { direct: id.is_empty(), id, name: None },
         thread: None,
         reply_to: None,
-        user: User {
-            id: args.user.clone().or(recorded.user.clone()).unwrap_or_default(),
-            name: None,
-        },
+        user: User::new(args.user.clone().or(recorded.user.clone()).unwrap_or_default()),
         text,
         media: Vec::new(),
         event_id: String::new(),

@@ -2,7 +2,9 @@
 //!
 //! An entry is a user id (`U015VBH1GTZ`), or one bound to a platform
 //! (`slack:U015VBH1GTZ`). The id names the human; the platform only narrows from where
-//! they may vote. So two accounts with one id are one human, and count once.
+//! they may vote. So two accounts with one id are one human, and count once. Where a
+//! platform knows a person by several ids (a phone number and an opaque one), any of them
+//! names them.
 
 use std::collections::BTreeSet;
 
@@ -64,16 +66,11 @@ fn parse_entry(entry: &str) -> (Option<&str>, &str) {
     (None, entry)
 }
 
-/// The human behind an identity: their id, on whatever platform.
-pub(crate) fn human(identity: &Identity) -> &str {
-    &identity.user
-}
-
 /// True when `entry` of a chain is `who`. Ids are compared exactly.
 #[must_use]
 pub fn matches(entry: &str, who: &Identity) -> bool {
     let (platform, id) = parse_entry(entry);
-    id == who.user && platform.is_none_or(|p| p == who.platform.as_str())
+    who.is(id) && platform.is_none_or(|p| p == who.platform.as_str())
 }
 
 /// True when some entry of the chain is `who`.
@@ -100,7 +97,7 @@ pub fn may_approve(
     if !is_listed(quorum, who) {
         return Err(NotCounted::NotListed);
     }
-    if human(who) == human(requester) && !counts_own_approval(quorum) {
+    if who.is_same_human(requester) && !counts_own_approval(quorum) {
         return Err(NotCounted::OwnRequest);
     }
     Ok(())
@@ -111,7 +108,7 @@ pub fn may_approve(
 pub fn eligible<'a>(quorum: &'a Quorum, requester: &Identity) -> BTreeSet<&'a str> {
     let own = counts_own_approval(quorum);
     let humans = quorum.approvers.iter().map(|entry| parse_entry(entry).1);
-    humans.filter(|id| !id.is_empty() && (own || *id != human(requester))).collect()
+    humans.filter(|id| !id.is_empty() && (own || !requester.is(id))).collect()
 }
 
 /// Checks that enough people could approve.

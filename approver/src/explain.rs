@@ -93,7 +93,7 @@ pub fn explain_case(case: &Case<'_>) -> Explanation {
         expires_at_ms: case.expires_at_ms,
         summary: String::new(),
     };
-    for vote in latest.values() {
+    for vote in latest {
         match (vote.choice, chain::may_approve(chain, requester, &vote.voter)) {
             (Choice::Deny, _) => explanation.denied.push(vote.voter.clone()),
             (Choice::Approve, Ok(())) => explanation.approved.push(vote.voter.clone()),
@@ -105,8 +105,8 @@ pub fn explain_case(case: &Case<'_>) -> Explanation {
     }
     if case.status == ApprovalStatus::Pending {
         explanation.missing = quorum::tally(chain, requester, case.votes).missing();
-        let agreed: Vec<&str> = explanation.approved.iter().map(chain::human).collect();
-        let open = chain::eligible(chain, requester).into_iter().filter(|id| !agreed.contains(id));
+        let agreed = |id: &str| explanation.approved.iter().any(|who| who.is(id));
+        let open = chain::eligible(chain, requester).into_iter().filter(|id| !agreed(id));
         explanation.waiting_for = open.map(str::to_owned).collect();
     }
     explanation.summary = summarize(&explanation);

@@ -14,10 +14,12 @@ pub(crate) const NOW_MS: u64 = 1_800_000_000_000;
 /// How long the fixture's action waits.
 pub(crate) const TIMEOUT_MS: u64 = 300_000;
 
-/// `platform/user`.
+/// `platform/user`, or `platform/user=alias`.
 pub(crate) fn who(text: &str) -> Identity {
     let (platform, user) = text.split_once('/').expect("platform/user");
-    Identity { platform: platform.parse().expect("a platform name"), user: user.to_owned() }
+    let platform = platform.parse().expect("a platform name");
+    let (user, alias) = user.split_once('=').unwrap_or((user, ""));
+    Identity::of(platform, &User::new(user).known_as([alias.to_owned()]))
 }
 
 /// `platform/user choice time`, where the choice is `+`, `-` or `0`.
@@ -96,7 +98,7 @@ fn task(tenant: &TenantId, event_id: &str) -> Task {
             channel: Channel { id: "C1".to_owned(), name: None, direct: false },
             thread: Some("1.1".to_owned()),
             reply_to: None,
-            user: User { id: "me".to_owned(), name: None },
+            user: User::new("me"),
             text: "delete the pod".to_owned(),
             media: Vec::new(),
             event_id: event_id.to_owned(),

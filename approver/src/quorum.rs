@@ -3,7 +3,7 @@
 //! One human is one vote, whatever number of accounts they have; their latest counts,
 //! and a withdrawal takes it back. One listed denier denies.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use aof_shared::action::{Choice, Identity, Quorum, RecordedVote};
 
@@ -46,20 +46,27 @@ fn weight(choice: Choice) -> u8 {
     }
 }
 
-/// The latest vote of every listed human, by human.
-pub(crate) fn latest<'a>(
-    quorum: &Quorum,
-    votes: &'a [RecordedVote],
-) -> BTreeMap<&'a str, &'a RecordedVote> {
-    let rank = |vote: &RecordedVote| (vote.cast_at_ms, weight(vote.choice));
-    let mut latest: BTreeMap<&str, &RecordedVote> = BTreeMap::new();
+/// The latest vote of every listed human, sorted by the voter's id.
+pub(crate) fn latest<'a>(quorum: &Quorum, votes: &'a [RecordedVote]) -> Vec<&'a RecordedVote> {
+    // The voter decides between equals, so that every order gives one answer.
+    let rank = |vote: &'a RecordedVote| (vote.cast_at_ms, weight(vote.choice), &vote.voter);
+    let mut humans: Vec<(BTreeSet<&str>, &RecordedVote)> = Vec::new();
     for vote in votes.iter().filter(|v| chain::is_listed(quorum, &v.voter)) {
-        let slot = latest.entry(chain::human(&vote.voter)).or_insert(vote);
-        // The platform decides between equals, so that every order gives one answer.
-        if (rank(vote), &vote.voter) > (rank(slot), &slot.voter) {
-            *slot = vote;
-        }
+        let mut ids: BTreeSet<&str> = vote.voter.ids().collect();
+        let mut latest = vote;
+        // One vote may show that what seemed to be two people is one.
+        humans.retain(|(known, before)| {
+            let other = known.is_disjoint(&ids);
+            if !other {
+                ids.extend(known);
+                latest = std::cmp::max_by_key(latest, before, |vote| rank(vote));
+            }
+            other
+        });
+        humans.push((ids, latest));
     }
+    let mut latest: Vec<&RecordedVote> = humans.into_iter().map(|(_, vote)| vote).collect();
+    latest.sort_by_key(|vote| (&vote.voter.user, &vote.voter.platform));
     latest
 }
 
@@ -68,7 +75,7 @@ pub(crate) fn latest<'a>(
 pub fn tally(quorum: &Quorum, requester: &Identity, votes: &[RecordedVote]) -> Tally {
     let latest = latest(quorum, votes);
     let of = |choice| {
-        let chosen = latest.values().filter(move |vote| vote.choice == choice);
+        let chosen = latest.iter().filter(move |vote| vote.choice == choice);
         chosen.map(|vote| vote.voter.clone())
     };
     let denied: Vec<Identity> = of(Choice::Deny).collect();
@@ -131,6 +138,20 @@ mod tests {
     }
 
     #[test]
+    fn someone_with_several_ids_is_one_human() {
+        let two = quorum(&["a", "55", "b"], 2);
+        check(&two, &["whatsapp/a=55 + 1"], "missing 1");
+        check(&two, &["whatsapp/a=55 + 1", "whatsapp/55 + 2"], "missing 1");
+        check(&two, &["whatsapp/a + 1", "whatsapp/55 + 2", "whatsapp/a=55 + 3"], "missing 1");
+        check(&two, &["whatsapp/a=55 + 3", "whatsapp/55 + 2", "whatsapp/a + 1"], "missing 1");
+        check(&two, &["whatsapp/a=55 + 1", "whatsapp/55 0 2"], "missing 2");
+        check(&two, &["whatsapp/x=55 + 1", "slack/b + 2"], "approved b,x");
+        let me = who("whatsapp/a=55");
+        let votes = [vote("whatsapp/55 + 1"), vote("whatsapp/b + 1")];
+        assert_eq!(tally(&two, &me, &votes), Tally::Pending { missing: 1 }, "their own request");
+    }
+
+    #[test]
     fn the_requester_counts_only_alone_and_only_when_allowed() {
         check(&quorum(&["me", "a"], 1), &["slack/me + 1"], "approved me");
         check(&quorum(&["me", "a", "b"], 2), &["slack/me + 1", "slack/a + 2"], "missing 1");
@@ -148,7 +169,7 @@ mod tests {
 
     fn any_vote() -> impl Strategy<Value = RecordedVote> {
         let platform = prop_oneof![Just("slack"), Just("telegram"), Just("chat")];
-        let user = prop_oneof![Just("me"), Just("a"), Just("b"), Just("c"), Just("x")];
+        let user = prop_oneof![Just("me"), Just("a"), Just("b"), Just("c"), Just("x"), Just("b=a")];
         let choice = prop_oneof![3 => Just("+"), 1 => Just("-"), 1 => Just("0")];
         (platform, user, choice, 0_u64..6)
             .prop_map(|(p, u, c, t)| vote(&format!("{p}/{u} {c} {t}")))

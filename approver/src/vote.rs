@@ -193,12 +193,17 @@ async fn counted_or_not(
 /// Whether the voter said just this before. A redelivered vote is not one: it has the time
 /// of the recorded one, and its decision may still be missing.
 fn repeats(approval: &Approval, vote: &RecordedVote) -> bool {
-    approval.votes.iter().any(|before| {
-        before.voter == vote.voter
-            && before.choice == vote.choice
+    let own = approval.votes.iter().filter(|before| is_same_account(before, vote));
+    own.max_by_key(|before| before.cast_at_ms).is_some_and(|before| {
+        before.choice == vote.choice
             && before.cast_at_ms != vote.cast_at_ms
             && (vote.reason.is_none() || before.reason == vote.reason)
     })
+}
+
+/// Whether both are one person's on one platform, by whatever id it calls them.
+fn is_same_account(a: &RecordedVote, b: &RecordedVote) -> bool {
+    a.voter.platform == b.voter.platform && a.voter.is_same_human(&b.voter)
 }
 
 /// Whether a vote counts on an approval as it stands.
@@ -217,11 +222,11 @@ fn admit(approval: &Approval, vote: &RecordedVote, now_ms: UnixMs) -> Result<(),
     if now_ms >= action.expires_at_ms {
         return Err(Rejection::Expired);
     }
-    let newer = |v: &&RecordedVote| v.voter == vote.voter && v.cast_at_ms > vote.cast_at_ms;
-    if approval.votes.iter().any(|v| newer(&v)) {
+    let own = |v: &RecordedVote| is_same_account(v, vote);
+    if approval.votes.iter().any(|v| own(v) && v.cast_at_ms > vote.cast_at_ms) {
         return Err(Rejection::Superseded);
     }
-    let standing = |v: &RecordedVote| v.voter == vote.voter && v.choice != Choice::Withdraw;
+    let standing = |v: &RecordedVote| own(v) && v.choice != Choice::Withdraw;
     if vote.choice == Choice::Withdraw && !recorded && !approval.votes.iter().any(standing) {
         return Err(Rejection::NothingToWithdraw);
     }

@@ -222,7 +222,7 @@ fn message(of: usize, n: usize) -> Message {
         channel: Channel { id: channel(n % 12), name: None, direct: false },
         thread: None,
         reply_to: None,
-        user: User { id: format!("U{}", n % 10), name: None },
+        user: User::new(format!("U{}", n % 10)),
         text: format!("please {topic} svc-{number} now, the pods of team {n} are not ready yet"),
         media: Vec::new(),
         event_id: String::new(),

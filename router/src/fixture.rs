@@ -104,7 +104,7 @@ pub(crate) fn message(text: &str) -> Message {
         channel: Channel { id: "C0PROD111".into(), name: None, direct: false },
         thread: None,
         reply_to: None,
-        user: User { id: "U1".into(), name: None },
+        user: User::new("U1"),
         text: text.into(),
         media: Vec::new(),
         event_id: text.into(),

@@ -152,7 +152,7 @@ impl TenantFlows {
             for (channel_score, by_user) in by_channel.matching(request) {
                 let base = platform_score + channel_score;
                 by_user.any.add_to(&mut groups, base);
-                if let Some(lists) = by_user.users.get(message.user.id.as_str()) {
+                for lists in message.user.ids().filter_map(|id| by_user.users.get(id)) {
                     lists.add_to(&mut groups, base + Filter::User.weight());
                 }
             }

@@ -173,7 +173,7 @@ pub fn outcome(filter: Filter, flow: &CompiledFlow, request: &Request<'_>) -> Ou
         },
         Filter::Instance => optional(trigger.instance.as_ref(), &message.instance),
         Filter::Events => any(&trigger.events, |kind| *kind == message.kind),
-        Filter::User => any(&trigger.users, |user| *user == message.user.id),
+        Filter::User => any(&trigger.users, |user| message.user.is(user)),
         Filter::Channel => channel(flow, request),
         Filter::Pattern => any(&flow.patterns, |pattern| pattern.matches(request.text)),
     }

@@ -5,16 +5,81 @@ use std::collections::BTreeMap;
 
 use crate::clock::UnixMs;
 use crate::ids::{ActionId, AgentName, FlowName, PlatformName, Revision, RunId, TenantId};
-use crate::message::{Address, Message, Task};
+use crate::message::{Address, Message, Task, User};
 use crate::trace::TraceContext;
 
-/// Someone, as a platform knows them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+/// Someone, as a platform knows them. Two are equal when platform and id are; whether they
+/// are one human is [`Identity::is_same_human`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Identity {
     /// The platform that verified them.
     pub platform: PlatformName,
     /// Their id there.
     pub user: String,
+    /// Other ids that the platform verified for the same person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+}
+
+impl Identity {
+    /// Someone with one id.
+    #[must_use]
+    pub fn new(platform: PlatformName, user: impl Into<String>) -> Self {
+        Self { platform, user: user.into(), aliases: Vec::new() }
+    }
+
+    /// Whoever wrote a message.
+    #[must_use]
+    pub fn of(platform: PlatformName, user: &User) -> Self {
+        Self { platform, user: user.id.clone(), aliases: user.aliases.clone() }
+    }
+
+    /// Every id of theirs, their own first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.user.as_str()).chain(self.aliases.iter().map(String::as_str))
+    }
+
+    /// True when `id` is theirs, compared exactly.
+    #[must_use]
+    pub fn is(&self, id: &str) -> bool {
+        self.ids().any(|own| own == id)
+    }
+
+    /// True when both have an id in common, on whatever platform.
+    #[must_use]
+    pub fn is_same_human(&self, other: &Self) -> bool {
+        self.ids().any(|id| other.is(id))
+    }
+
+    fn key(&self) -> (&PlatformName, &str) {
+        (&self.platform, &self.user)
+    }
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Identity {}
+
+impl std::hash::Hash for Identity {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
+impl Ord for Identity {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl PartialOrd for Identity {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// Exactly what would run. The digest covers every field.

@@ -48,6 +48,53 @@ pub struct User {
     /// What people call them; for showing only, never for deciding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Other ids that the platform verified for the same person, such as a phone number
+    /// beside an opaque id. Lists of people match any of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+}
+
+impl User {
+    /// Someone with one id and no name.
+    #[must_use]
+    pub fn new(id: impl Into<String>) -> Self {
+        Self { id: id.into(), name: None, aliases: Vec::new() }
+    }
+
+    /// The same with what people call them.
+    #[must_use]
+    pub fn named(self, name: Option<String>) -> Self {
+        Self { name, ..self }
+    }
+
+    /// The same with further ids of theirs; their own and empty ones are left out.
+    #[must_use]
+    pub fn known_as(self, aliases: impl IntoIterator<Item = String>) -> Self {
+        let aliases = distinct(&self.id, aliases);
+        Self { aliases, ..self }
+    }
+
+    /// Every id of theirs, their own first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.id.as_str()).chain(self.aliases.iter().map(String::as_str))
+    }
+
+    /// True when `id` is theirs, compared exactly.
+    #[must_use]
+    pub fn is(&self, id: &str) -> bool {
+        self.ids().any(|own| own == id)
+    }
+}
+
+/// `aliases` without `id`, empty ones and repetitions.
+fn distinct(id: &str, aliases: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    for alias in aliases {
+        if !alias.is_empty() && alias != id && !kept.contains(&alias) {
+            kept.push(alias);
+        }
+    }
+    kept
 }
 
 /// A file that came with a message, by reference.

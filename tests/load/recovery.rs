@@ -107,7 +107,7 @@ fn publication(n: u64) -> Publication {
         channel: Channel { id: format!("C{n:08}"), name: None, direct: false },
         thread: None,
         reply_to: None,
-        user: User { id: format!("U{n:08}"), name: None },
+        user: User::new(format!("U{n:08}")),
         text: format!("m{n}"),
         media: Vec::new(),
         event_id,

@@ -302,7 +302,7 @@ fn says_nothing_new(before: Option<&RecordedVote>, wanted: &VoteRequest) -> bool
 
 fn voter(caller: &Caller) -> Identity {
     let platform = PlatformName::new(VOTER_PLATFORM).expect("a plain constant");
-    Identity { platform, user: caller.key.user.clone() }
+    Identity::new(platform, caller.key.user.clone())
 }
 
 fn choice_of(vote: &str) -> Result<Choice, Problem> {

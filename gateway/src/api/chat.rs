@@ -195,7 +195,7 @@ fn message_of(wanted: &ChatRequest, caller: &Caller, now_ms: u64) -> Result<Mess
         },
         thread: None,
         reply_to: None,
-        user: User { id: user, name: None },
+        user: User::new(user),
         text: wanted.text.trim().to_owned(),
         media: Vec::new(),
         event_id,

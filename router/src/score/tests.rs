@@ -1,6 +1,6 @@
 //! Golden scores: 001's patterns and weights, message by message.
 
-use aof_shared::message::{Message, MessageKind};
+use aof_shared::message::{Message, MessageKind, User};
 
 use crate::channel::Naming;
 use crate::fixture::{NewFlow, flow, message, platform, table, tenant};
@@ -47,7 +47,7 @@ fn check(message: &Message, naming: Naming<'_>, expected: [u32; 11]) {
 
 fn by(user: &str, text: &str) -> Message {
     let mut message = message(text);
-    message.user.id = user.into();
+    message.user = User::new(user);
     message
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aof_shared::config::Daemon;
 use aof_shared::ids::TenantId;
-use aof_shared::message::{Message, MessageKind, Priority};
+use aof_shared::message::{Message, MessageKind, Priority, User};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
@@ -235,11 +235,12 @@ fn some_flow() -> impl Strategy<Value = NewFlow> {
 fn some_message() -> impl Strategy<Value = (Message, Naming<'static>)> {
     let naming =
         select(vec![Naming::Named("production"), Naming::Named("staging"), Naming::Unresolved]);
-    let who = (select(vec!["U1", "U2"]), select(vec!["slack", "discord"]), select(KINDS.to_vec()));
+    let ids = select(vec![("U1", ""), ("U2", ""), ("U7", "U2"), ("U1", "U2")]);
+    let who = (ids, select(vec!["slack", "discord"]), select(KINDS.to_vec()));
     (proptest::collection::vec(select(WORDS.to_vec()), 0..5), who, naming).prop_map(
-        |(words, (user, on, kind), naming)| {
+        |(words, ((user, alias), on, kind), naming)| {
             let mut message = message(&words.join(" "));
-            message.user.id = user.into();
+            message.user = User::new(user).known_as([alias.to_owned()]);
             message.platform = platform(on);
             message.kind = kind;
             (message, naming)

@@ -154,7 +154,7 @@ pub(crate) fn turn(text: &str) -> Turn {
 }
 
 fn user(name: &str) -> Identity {
-    Identity { platform: PlatformName::slack(), user: name.to_owned() }
+    Identity::new(PlatformName::slack(), name)
 }
 
 fn vote(name: &str, choice: Choice, cast_at_ms: u64) -> RecordedVote {
@@ -185,7 +185,7 @@ fn message(tenant: &TenantId) -> Message {
         channel: Channel { id: "C1".to_owned(), name: None, direct: false },
         thread: Some("1.0".to_owned()),
         reply_to: None,
-        user: User { id: "U1".to_owned(), name: None },
+        user: User::new("U1"),
         text: "delete it".to_owned(),
         media: Vec::new(),
         event_id: "E1".to_owned(),

@@ -100,7 +100,7 @@ fn held(job: &Job, step: u32, wanted: &Wanted, quorum: Quorum) -> HeldAction {
         agent: job.task.agent.clone(),
         run: job.task.run,
         step,
-        requester: Identity { platform: message.platform.clone(), user: message.user.id.clone() },
+        requester: Identity::of(message.platform.clone(), &message.user),
         command: command(job, wanted.argv.clone()),
         rule: wanted.rule.clone(),
         quorum,

@@ -25,7 +25,7 @@ pub(crate) fn message(tenant_name: &str, event: &str, text: &str) -> Message {
         channel: Channel { id: "C1".to_owned(), name: Some("ops".to_owned()), direct: false },
         thread: None,
         reply_to: None,
-        user: User { id: "U1".to_owned(), name: None },
+        user: User::new("U1"),
         text: text.to_owned(),
         media: Vec::new(),
         event_id: event.to_owned(),

@@ -77,7 +77,7 @@ impl Scene {
         let store = &self.rig.node.ports.store;
         store.settle(&action.tenant, action.id, &settlement).await.expect("it settles");
         let mut task = (*action.task).clone();
-        let by = Identity { platform: PlatformName::slack(), user: "U2".to_owned() };
+        let by = Identity::new(PlatformName::slack(), "U2");
         task.decision = Some(Decision {
             action: action.id,
             outcome,

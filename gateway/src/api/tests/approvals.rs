@@ -31,7 +31,7 @@ pub(super) fn held(message: Message) -> HeldAction {
     let agent = AgentName::new("shell-a").expect("a plain name");
     let task = TaskId::derive(message.id, &flow);
     let run = RunId::derive(task);
-    let requester = Identity { platform: message.platform.clone(), user: "U1".to_owned() };
+    let requester = Identity::new(message.platform.clone(), "U1");
     let quorum = Quorum {
         chain: "default".to_owned(),
         approvers: vec!["ann".to_owned()],
@@ -158,7 +158,7 @@ async fn a_vote_again_or_taken_back_without_one_is_answered_at_once() {
     let (status, answer) = gateway.post(&key, &path, &json!({ "vote": "withdraw" })).await;
     assert_eq!(status, 409);
     assert!(answer["detail"].as_str().is_some_and(|d| d.contains("no vote")), "{answer}");
-    let voter = Identity { platform: "api".parse().expect("a name"), user: "ann".to_owned() };
+    let voter = Identity::new("api".parse().expect("a name"), "ann");
     let vote = RecordedVote { voter, choice: Choice::Approve, reason: None, cast_at_ms: AT };
     gateway.ports.store.record_vote(&tenant("a"), id, &vote).await.expect("recorded");
     let (status, answer) = gateway.post(&key, &path, &json!({ "vote": "approve" })).await;

@@ -94,7 +94,7 @@ fn slash(form: &Form, instance: &Instance, now_ms: UnixMs) -> Result<Inbound, Ma
         channel: Channel { id: channel.to_owned(), name: None, direct: channel.starts_with('D') },
         thread: None,
         reply_to: None,
-        user: User { id: user.to_owned(), name: form.get("user_name").map(str::to_owned) },
+        user: User::new(user).named(form.get("user_name").map(str::to_owned)),
         text: plain(markup, BotMention::Of(bot)),
         media: Vec::new(),
         // A command stands alone: those of one person in one channel keep their order.

@@ -259,7 +259,7 @@ impl Source<'_> {
             channel: Channel { id: channel.to_owned(), name: None, direct },
             thread: Some(thread.to_owned()),
             reply_to: filled(event.thread_ts.as_ref()).filter(|t| *t != ts).map(str::to_owned),
-            user: User { id: user.to_owned(), name: None },
+            user: User::new(user),
             text,
             media: media(event.files.as_deref().unwrap_or_default()),
             conversation: format!("{channel}:{thread}"),
@@ -324,7 +324,7 @@ impl Source<'_> {
         };
         let vote = Vote {
             target: VoteTarget::Posted { at, message: posted.to_owned() },
-            voter: Identity { platform: instance.platform.clone(), user: user.to_owned() },
+            voter: Identity::new(instance.platform.clone(), user),
             choice: if removed { Choice::Withdraw } else { choice },
             reason: None,
             cast_at_ms: filled(event.event_ts.as_ref()).and_then(ts_ms).unwrap_or(self.now_ms),

@@ -101,7 +101,7 @@ fn vote(
     let action_ts = filled(action.action_ts.as_ref());
     let vote = Vote {
         target: VoteTarget::Action { id },
-        voter: Identity { platform: instance.platform.clone(), user: user.to_owned() },
+        voter: Identity::new(instance.platform.clone(), user),
         choice,
         reason: None,
         cast_at_ms: action_ts.and_then(ts_ms).unwrap_or(now_ms),

@@ -23,7 +23,7 @@ pub(super) async fn held(bench: &Bench, channel: &str, thread: &str) -> HeldActi
     let task_id = TaskId(Uuid::now_v7());
     let flow: FlowName = "prod-k8s-flow".parse().expect("a name");
     let agent: AgentName = "k8s-ops".parse().expect("a name");
-    let requester = Identity { platform: PlatformName::slack(), user: "U015DEV01".to_owned() };
+    let requester = Identity::new(PlatformName::slack(), "U015DEV01");
     let run = RunId::derive(task_id);
     let now_ms = bench.node.ports.clock.now_ms();
     let message = Message {
@@ -35,7 +35,7 @@ pub(super) async fn held(bench: &Bench, channel: &str, thread: &str) -> HeldActi
         channel: Channel { id: channel.to_owned(), name: None, direct: false },
         thread: Some(thread.to_owned()),
         reply_to: None,
-        user: User { id: "U015DEV01".to_owned(), name: None },
+        user: User::new("U015DEV01"),
         text: "delete it".to_owned(),
         media: Vec::new(),
         event_id: "Ev1".to_owned(),

@@ -9,7 +9,7 @@ use super::*;
 pub(crate) fn view(status: ApprovalStatus) -> ApprovalView {
     ApprovalView {
         id: ActionId(Uuid::from_u128(7)),
-        requester: Identity { platform: PlatformName::slack(), user: "U015DEV01".to_owned() },
+        requester: Identity::new(PlatformName::slack(), "U015DEV01"),
         argv: ["kubectl", "delete", "pod", "web 1"].map(str::to_owned).to_vec(),
         target: "cluster prod-us-east-1, namespace default, in /srv/work".to_owned(),
         flow: FlowName::new("prod-k8s-flow").expect("a name"),
@@ -33,7 +33,7 @@ pub(crate) fn view(status: ApprovalStatus) -> ApprovalView {
 
 fn vote(user: &str, choice: Choice, reason: Option<&str>) -> RecordedVote {
     RecordedVote {
-        voter: Identity { platform: PlatformName::slack(), user: user.to_owned() },
+        voter: Identity::new(PlatformName::slack(), user),
         choice,
         reason: reason.map(str::to_owned),
         cast_at_ms: 1_705_314_500_000,
