@@ -24,6 +24,7 @@ use crate::ids::{
 };
 use crate::message::{Address, RunStatus};
 use crate::queue::{BoxError, Publication};
+use crate::secret::Secret;
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -201,6 +202,29 @@ pub struct ChannelName {
     pub name: Option<String>,
     /// When that was asked.
     pub asked_at_ms: UnixMs,
+}
+
+/// Which [`Note`]: one of an account's own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct NoteKey {
+    /// Whose.
+    pub tenant: TenantId,
+    /// The account's platform.
+    pub platform: PlatformName,
+    /// The account.
+    pub instance: InstanceName,
+    /// What it is about, such as `session` or `answer/<message>`.
+    pub name: String,
+}
+
+/// What a platform's adapter has to know again later, on any node: a session to resume, a
+/// token to answer with. It may be a secret, so it stands in no journal, log or listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The text, in the adapter's own terms.
+    pub value: Secret,
+    /// From then on it is not there, and sooner or later not stored.
+    pub expires_at_ms: UnixMs,
 }
 
 /// An unpublished outbox entry.
@@ -395,6 +419,13 @@ pub trait Store: Send + Sync {
         instance: &InstanceName,
         id: &str,
     ) -> Result<Option<ChannelName>, StoreError>;
+
+    /// Writes a note in place of an earlier one of the same key, and deletes some that have
+    /// expired at `now_ms`, whosever.
+    async fn put_note(&self, key: &NoteKey, note: &Note, now_ms: UnixMs) -> Result<(), StoreError>;
+
+    /// The note; `None`: never written, or expired at `now_ms`.
+    async fn note(&self, key: &NoteKey, now_ms: UnixMs) -> Result<Option<Note>, StoreError>;
 }
 
 /// What every role is built from: the ports of one backend.

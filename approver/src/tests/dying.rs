@@ -14,8 +14,8 @@ use aof_shared::queue::{
     ReadRange, Receipt, Settle, Stored, Unconcluded, publish_then_ack,
 };
 use aof_shared::store::{
-    ActionEnd, ActionStart, ApiKey, ApprovalFilter, ChannelName, MemoryKey, OutboxEntry, Ports,
-    RunEnd, RunStart, RunState, SendState, Settlement, Store, StoreError, Turn,
+    ActionEnd, ActionStart, ApiKey, ApprovalFilter, ChannelName, MemoryKey, Note, NoteKey,
+    OutboxEntry, Ports, RunEnd, RunStart, RunState, SendState, Settlement, Store, StoreError, Turn,
 };
 use aof_shared::subject::Stream;
 use async_trait::async_trait;
@@ -246,5 +246,7 @@ store! {
         fn channel(
             _: &TenantId, _: &PlatformName, _: &InstanceName, _: &str
         ) -> Option<ChannelName>;
+        fn put_note(_: &NoteKey, _: &Note, _: UnixMs) -> ();
+        fn note(_: &NoteKey, _: UnixMs) -> Option<Note>;
     }
 }

@@ -7,9 +7,10 @@ use rusqlite::Connection;
 use super::OpenError;
 
 /// Version n is what the first n of these make.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/001_initial.sql"),
     include_str!("../../migrations/002_appended_records.sql"),
+    include_str!("../../migrations/003_notes.sql"),
 ];
 
 /// Brings the schema up to date, each version in a transaction of its own.

@@ -19,7 +19,7 @@ use crate::ids::{
     TenantId,
 };
 use crate::message::{Address, Channel, Message, MessageKind, Priority, RunStatus, Task, User};
-use crate::store::{MemoryKey, RunEnd, RunStart, Settlement, Store, Turn};
+use crate::store::{MemoryKey, NoteKey, RunEnd, RunStart, Settlement, Store, Turn};
 
 pub use actions::*;
 pub use isolation::*;
@@ -55,6 +55,7 @@ macro_rules! store_contract {
             keys_are_found_by_hash_and_revoked_once,
             the_first_operators_key_is_made_once,
             channel_names_are_remembered,
+            a_note_is_there_until_it_expires,
             text_of_any_kind_comes_back_as_it_was,
             a_held_action_is_stored_once,
             the_latest_vote_of_a_person_counts,
@@ -168,6 +169,15 @@ fn address(tenant: &TenantId) -> Address {
         instance: instance(),
         channel: "C1".to_owned(),
         thread: None,
+    }
+}
+
+fn note_key(tenant: &TenantId, name: &str) -> NoteKey {
+    NoteKey {
+        tenant: tenant.clone(),
+        platform: PlatformName::slack(),
+        instance: instance(),
+        name: name.to_owned(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod approvals;
 mod holders;
+mod notes;
 mod outbox;
 mod records;
 pub(crate) mod rows;
@@ -18,8 +19,8 @@ use crate::ids::{ActionId, InstanceName, PlatformName, ReplyId, RunId, TenantId}
 use crate::message::Address;
 use crate::sqlite::{Db, DbError};
 use crate::store::{
-    ActionEnd, ActionStart, ApiKey, ApprovalFilter, ChannelName, MemoryKey, OutboxEntry, RunEnd,
-    RunStart, RunState, SendState, Settlement, Store, StoreError, Turn,
+    ActionEnd, ActionStart, ApiKey, ApprovalFilter, ChannelName, MemoryKey, Note, NoteKey,
+    OutboxEntry, RunEnd, RunStart, RunState, SendState, Settlement, Store, StoreError, Turn,
 };
 
 use holders::Holders;
@@ -317,5 +318,15 @@ impl Store for EmbeddedStore {
         let of = (tenant.clone(), platform.clone(), instance.clone());
         let id = id.to_owned();
         self.read(move |conn| records::channel(conn, &of, &id)).await
+    }
+
+    async fn put_note(&self, key: &NoteKey, note: &Note, now_ms: UnixMs) -> Result<(), StoreError> {
+        let (key, note) = (key.clone(), note.clone());
+        self.write(move |conn| notes::put(conn, &key, &note, now_ms)).await
+    }
+
+    async fn note(&self, key: &NoteKey, now_ms: UnixMs) -> Result<Option<Note>, StoreError> {
+        let key = key.clone();
+        self.read(move |conn| notes::get(conn, &key, now_ms)).await
     }
 }

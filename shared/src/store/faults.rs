@@ -14,8 +14,8 @@ use crate::ids::{ActionId, InstanceName, PlatformName, ReplyId, RunId, TenantId}
 use crate::message::Address;
 use crate::queue::faults::{Dice, Fault};
 use crate::store::{
-    ActionEnd, ActionStart, ApiKey, ApprovalFilter, ChannelName, MemoryKey, OutboxEntry, RunEnd,
-    RunStart, RunState, SendState, Settlement, Store, StoreError, Turn,
+    ActionEnd, ActionStart, ApiKey, ApprovalFilter, ChannelName, MemoryKey, Note, NoteKey,
+    OutboxEntry, RunEnd, RunStart, RunState, SendState, Settlement, Store, StoreError, Turn,
 };
 
 /// Wraps a store.
@@ -257,5 +257,13 @@ impl Store for FaultyStore {
         id: &str,
     ) -> Result<Option<ChannelName>, StoreError> {
         self.read(self.inner.channel(tenant, platform, instance, id)).await
+    }
+
+    async fn put_note(&self, key: &NoteKey, note: &Note, now_ms: UnixMs) -> Result<(), StoreError> {
+        self.write(self.inner.put_note(key, note, now_ms)).await
+    }
+
+    async fn note(&self, key: &NoteKey, now_ms: UnixMs) -> Result<Option<Note>, StoreError> {
+        self.read(self.inner.note(key, now_ms)).await
     }
 }

@@ -10,6 +10,7 @@ mod approvals;
 mod db;
 mod lane;
 mod migrate;
+mod notes;
 mod open;
 mod outbox;
 mod records;
@@ -29,8 +30,8 @@ use crate::ids::{ActionId, InstanceName, PlatformName, ReplyId, RunId, TenantId}
 use crate::lifecycle::Lifecycle;
 use crate::message::Address;
 use crate::store::{
-    ActionEnd, ActionStart, ApiKey, ApprovalFilter, ChannelName, MemoryKey, OutboxEntry, RunEnd,
-    RunStart, RunState, SendState, Settlement, Store, StoreError, Turn,
+    ActionEnd, ActionStart, ApiKey, ApprovalFilter, ChannelName, MemoryKey, Note, NoteKey,
+    OutboxEntry, RunEnd, RunStart, RunState, SendState, Settlement, Store, StoreError, Turn,
 };
 
 use db::{Db, int, json};
@@ -279,5 +280,13 @@ impl Store for PostgresStore {
         id: &str,
     ) -> Result<Option<ChannelName>, StoreError> {
         records::channel(&self.db, (tenant, platform, instance), id).await
+    }
+
+    async fn put_note(&self, key: &NoteKey, note: &Note, now_ms: UnixMs) -> Result<(), StoreError> {
+        notes::put(&self.db, key, note, now_ms).await
+    }
+
+    async fn note(&self, key: &NoteKey, now_ms: UnixMs) -> Result<Option<Note>, StoreError> {
+        notes::get(&self.db, key, now_ms).await
     }
 }

@@ -7,13 +7,14 @@ use uuid::Uuid;
 
 use super::records::key;
 use super::{
-    HOLDER, NOW_MS, StoreFixture, action_id, address, end, held, instance, memory, run_id,
-    settlement, start, tenant, turn, vote,
+    HOLDER, NOW_MS, StoreFixture, action_id, address, end, held, instance, memory, note_key,
+    run_id, settlement, start, tenant, turn, vote,
 };
 use crate::action::{ApprovalStatus, Choice};
 use crate::ids::{PlatformName, ReplyId, TenantId};
+use crate::secret::Secret;
 use crate::store::{
-    ActionEnd, ActionStart, ApprovalFilter, ChannelName, RunState, SendState, Store,
+    ActionEnd, ActionStart, ApprovalFilter, ChannelName, Note, RunState, SendState, Store,
 };
 
 /// Everything that a tenant can have, under ids that say nothing of the tenant.
@@ -36,6 +37,8 @@ async fn fill(store: &Arc<dyn Store>, t: &TenantId) {
     let channel = ChannelName { id: "C1".to_owned(), name, asked_at_ms: 1 };
     let put = store.put_channels(t, &PlatformName::slack(), &instance(), &[channel]).await;
     put.expect("put");
+    let note = Note { value: Secret::new(t.as_str()), expires_at_ms: NOW_MS + 1 };
+    store.put_note(&note_key(t, "session"), &note, NOW_MS).await.expect("put");
 }
 
 /// Everything that `fill` wrote of `t`, and nothing else.
@@ -62,6 +65,8 @@ async fn check(store: &Arc<dyn Store>, t: &TenantId) {
     assert_eq!(keys, [key(t.as_str(), Some(t))]);
     let channel = store.channel(t, &PlatformName::slack(), &instance(), "C1").await;
     assert_eq!(channel.expect("channel").expect("it is there").name, Some(t.to_string()));
+    let note = store.note(&note_key(t, "session"), NOW_MS).await.expect("note");
+    assert_eq!(note.expect("it is there").value.expose(), t.as_str());
 }
 
 /// Both have the same ids; each sees its own.
@@ -77,6 +82,7 @@ pub async fn no_read_shows_another_tenants_records(fixture: &mut impl StoreFixtu
     assert_eq!(store.run(&nobody, run_id(1)).await.expect("run"), None);
     assert_eq!(store.approval(&nobody, action_id(1)).await.expect("get"), None);
     assert_eq!(store.approval_posted_as(&address(&nobody), "1.1").await.expect("get"), None);
+    assert_eq!(store.note(&note_key(&nobody, "session"), NOW_MS).await.expect("note"), None);
     assert!(store.history(&memory(&nobody), 10).await.expect("history").is_empty());
     assert!(store.keys(Some(&nobody)).await.expect("keys").is_empty());
 }

@@ -5,13 +5,14 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    HOLDER, NOW_MS, StoreFixture, action_id, address, approved, end, instance, memory, run_id,
-    start, tenant, turn,
+    HOLDER, NOW_MS, StoreFixture, action_id, address, approved, end, instance, memory, note_key,
+    run_id, start, tenant, turn,
 };
 use crate::action::ApprovalStatus;
 use crate::ids::{PlatformName, ReplyId, TenantId};
 use crate::message::Address;
-use crate::store::{ActionEnd, ApiKey, ChannelName, MemoryKey, RunState, SendState};
+use crate::secret::Secret;
+use crate::store::{ActionEnd, ApiKey, ChannelName, MemoryKey, Note, RunState, SendState};
 
 /// Begun, resumed without a step, resumed after one, also after a restart.
 pub async fn a_run_begins_once_and_resumes_from_its_checkpoint(fixture: &mut impl StoreFixture) {
@@ -199,6 +200,27 @@ pub async fn channel_names_are_remembered(fixture: &mut impl StoreFixture) {
         put.expect("put");
         assert_eq!(channel().await, Some(known));
     }
+}
+
+/// Also after a restart; the later of two counts, and each key is its own.
+pub async fn a_note_is_there_until_it_expires(fixture: &mut impl StoreFixture) {
+    let (t, store) = (tenant("a"), fixture.store());
+    let key = note_key(&t, "session");
+    assert_eq!(store.note(&key, NOW_MS).await.expect("note"), None);
+    for text in ["first", "second \0 \u{1f980}"] {
+        let note = Note { value: Secret::new(text), expires_at_ms: NOW_MS + 10 };
+        store.put_note(&key, &note, NOW_MS).await.expect("put");
+    }
+    assert_eq!(store.note(&note_key(&t, "other"), NOW_MS).await.expect("note"), None);
+    drop(store);
+    fixture.restart().await;
+    let store = fixture.store();
+    let found = store.note(&key, NOW_MS + 9).await.expect("note").expect("it is there");
+    assert_eq!(found.value.expose(), "second \0 \u{1f980}");
+    assert_eq!(store.note(&key, NOW_MS + 10).await.expect("note"), None, "it expired");
+    let note = Note { value: Secret::new("third"), expires_at_ms: NOW_MS + 30 };
+    store.put_note(&note_key(&t, "other"), &note, NOW_MS + 20).await.expect("put");
+    assert_eq!(store.note(&key, NOW_MS).await.expect("note"), None, "it was deleted");
 }
 
 /// What people and platforms write: any character, any length.

@@ -5,9 +5,10 @@ use sqlx::{Connection, PgConnection, Row};
 use super::open::{At, Denied, OpenError};
 
 /// Version n is what the first n of these make.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../../migrations/postgres/001_initial.sql"),
     include_str!("../../../migrations/postgres/002_holders.sql"),
+    include_str!("../../../migrations/postgres/003_notes.sql"),
 ];
 /// How long one node waits for another that migrates. An index on millions of rows takes
 /// seconds, not minutes.

@@ -30,7 +30,7 @@ async fn four_nodes_migrate_at_once() {
         .fetch_one(&mut sql)
         .await
         .expect("a version");
-    assert_eq!(found, (2, 1));
+    assert_eq!(found, (3, 1));
 }
 
 #[tokio::test]
