@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod call;
+pub mod card;
 mod cards;
 pub mod chat;
 mod claim;

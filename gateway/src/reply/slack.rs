@@ -16,7 +16,7 @@ use self::client::Method;
 use super::pace::Pace;
 use super::paced::{Paced, bounded, pieces};
 use super::port::{Body, Outlet, Piece, Posted, SendError};
-use super::split::split_bounded;
+use super::split::{Unit, split_bounded};
 
 /// Longest text of one message; Slack advises 4,000 and cuts at 40,000.
 const MAX_TEXT_CHARS: usize = 3_900;
@@ -108,7 +108,7 @@ fn texts(markdown: &str) -> Vec<String> {
     if text.trim().is_empty() {
         return vec![EMPTY_ANSWER.to_owned()];
     }
-    split_bounded(text.trim_end(), MAX_TEXT_CHARS, MAX_PARTS, cut_chars)
+    split_bounded(text.trim_end(), (MAX_TEXT_CHARS, Unit::Chars), MAX_PARTS, cut_chars)
 }
 
 /// The request's body for `body`.

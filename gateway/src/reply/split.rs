@@ -14,24 +14,72 @@ const FENCE_OVERHEAD_CHARS: usize = MAX_REOPEN_CHARS + 1 + 4;
 const NOTE_CHARS: usize = 56;
 /// What marks a fence.
 const FENCE: &str = "```";
+/// Room for what [`Unit::cut`] adds.
+const CUT_CHARS: usize = 32;
 /// Longest entity (`&quot;`) or short tag that a cut must not go through.
 const MAX_ENTITY_CHARS: usize = 8;
 
-/// Cuts `text` into parts of at most `limit_chars` characters (at least 128).
+/// How a platform counts the length of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Characters, as Unicode's code points.
+    Chars,
+    /// UTF-16 units, of which a character has one or two.
+    Utf16,
+}
+
+impl Unit {
+    /// The length of `text`.
+    #[must_use]
+    pub fn length(self, text: &str) -> usize {
+        match self {
+            Self::Chars => text.chars().count(),
+            Self::Utf16 => text.encode_utf16().count(),
+        }
+    }
+
+    /// The longest beginning of `text` within `limit`, in bytes.
+    #[must_use]
+    pub fn prefix(self, text: &str, limit: usize) -> usize {
+        let mut length = 0;
+        let over = |c: char| {
+            length += match self {
+                Self::Chars => 1,
+                Self::Utf16 => c.len_utf16(),
+            };
+            length > limit
+        };
+        text.find(over).unwrap_or(text.len())
+    }
+
+    /// `text` within `limit`; what is cut off is counted behind it.
+    #[must_use]
+    pub fn cut(self, text: &str, limit: usize) -> String {
+        if self.length(text) <= limit {
+            return text.to_owned();
+        }
+        let end = self.prefix(text, limit.saturating_sub(CUT_CHARS));
+        let missing = text[end..].chars().count();
+        format!("{}… {missing} more characters", &text[..end])
+    }
+}
+
+/// Cuts `text` into parts of at most `limit` (at least 128), counted in `unit`.
 #[must_use]
-pub fn split(text: &str, limit_chars: usize) -> Vec<String> {
-    pack(text, limit_chars.max(MIN_LIMIT_CHARS))
+pub fn split(text: &str, limit: usize, unit: Unit) -> Vec<String> {
+    pack(text, limit.max(MIN_LIMIT_CHARS), unit)
 }
 
 /// [`split`] without the lower bound; `limit` is above twice [`FENCE_OVERHEAD_CHARS`].
-fn pack(text: &str, limit: usize) -> Vec<String> {
-    if text.chars().count() <= limit {
+fn pack(text: &str, limit: usize, unit: Unit) -> Vec<String> {
+    if unit.length(text) <= limit {
         return vec![text.to_owned()];
     }
     let longest_line = limit - FENCE_OVERHEAD_CHARS;
-    let mut packer = Packer { limit, parts: Vec::new(), lines: Vec::new(), chars: 0, fence: None };
+    let mut packer =
+        Packer { limit, unit, parts: Vec::new(), lines: Vec::new(), chars: 0, fence: None };
     for line in text.split('\n') {
-        for piece in cut_line(line, longest_line) {
+        for piece in cut_line(line, longest_line, unit) {
             packer.push(piece);
         }
     }
@@ -43,12 +91,12 @@ fn pack(text: &str, limit: usize) -> Vec<String> {
 #[must_use]
 pub fn split_bounded(
     text: &str,
-    limit_chars: usize,
+    (limit, unit): (usize, Unit),
     max_parts: usize,
     cut_chars: usize,
 ) -> Vec<String> {
-    let limit = limit_chars.max(MIN_LIMIT_CHARS);
-    let mut parts = split(text, limit);
+    let limit = limit.max(MIN_LIMIT_CHARS);
+    let mut parts = split(text, limit, unit);
     let kept = parts.len().min(max_parts.max(1));
     let dropped: usize = parts.drain(kept..).map(|part| part.chars().count()).sum();
     if dropped + cut_chars == 0 {
@@ -57,8 +105,8 @@ pub fn split_bounded(
     if let Some(last) = parts.last_mut() {
         let room = limit - NOTE_CHARS.min(limit / 2);
         let whole = last.chars().count();
-        if whole > room {
-            *last = pack(last, room).swap_remove(0);
+        if unit.length(last) > room {
+            *last = pack(last, room, unit).swap_remove(0);
         }
         let missing = dropped + cut_chars + whole.saturating_sub(last.chars().count());
         last.push_str(&format!("\n… {missing} more characters left out"));
@@ -66,12 +114,12 @@ pub fn split_bounded(
     parts
 }
 
-/// One line as pieces of at most `limit` characters, cut behind spaces where there are any.
-fn cut_line(line: &str, limit: usize) -> Vec<&str> {
+/// One line as pieces of at most `limit`, cut behind spaces where there are any.
+fn cut_line(line: &str, limit: usize, unit: Unit) -> Vec<&str> {
     let mut pieces = Vec::new();
     let mut rest = line;
-    while let Some((end, _)) = rest.char_indices().nth(limit) {
-        let cut = border(&rest[..end]);
+    while unit.length(rest) > limit {
+        let cut = border(&rest[..unit.prefix(rest, limit)]);
         pieces.push(&rest[..cut]);
         rest = &rest[cut..];
     }
@@ -99,10 +147,11 @@ fn border(window: &str) -> usize {
 /// Packs lines into parts and keeps track of the open fence.
 struct Packer<'a> {
     limit: usize,
+    unit: Unit,
     parts: Vec<String>,
     /// Lines of the part at work, each with the fence that is open behind it.
     lines: Vec<(&'a str, Option<&'a str>)>,
-    /// Characters of `lines`, line breaks included.
+    /// Length of `lines`, line breaks included.
     chars: usize,
     /// The opening line of the fence that is open before `lines`.
     fence: Option<&'a str>,
@@ -110,7 +159,7 @@ struct Packer<'a> {
 
 impl<'a> Packer<'a> {
     fn push(&mut self, line: &'a str) {
-        let chars = line.chars().count() + 1;
+        let chars = self.unit.length(line) + 1;
         while self.chars + chars + FENCE_OVERHEAD_CHARS > self.limit && !self.lines.is_empty() {
             self.flush(self.paragraph_end().unwrap_or(self.lines.len()));
         }
@@ -135,7 +184,7 @@ impl<'a> Packer<'a> {
             if line.trim().is_empty() && fence.is_none() && at > 0 {
                 return Some(at + 1);
             }
-            behind += line.chars().count() + 1;
+            behind += self.unit.length(line) + 1;
         }
         None
     }
@@ -160,7 +209,7 @@ impl<'a> Packer<'a> {
         if !part.trim().is_empty() {
             self.parts.push(part);
         }
-        self.chars = rest.iter().map(|(line, _)| line.chars().count() + 1).sum();
+        self.chars = rest.iter().map(|(line, _)| self.unit.length(line) + 1).sum();
         self.lines = rest;
     }
 
@@ -187,20 +236,20 @@ mod tests {
 
     #[test]
     fn short_text_stays_whole() {
-        assert_eq!(split("a\n\nb", 3_900), vec!["a\n\nb".to_owned()]);
+        assert_eq!(split("a\n\nb", 3_900, Unit::Chars), vec!["a\n\nb".to_owned()]);
     }
 
     #[test]
     fn cuts_at_a_paragraph_in_the_second_half() {
         let text = format!("{}\n\n{}", "a ".repeat(45).trim(), "b ".repeat(45).trim());
-        let parts = split(&text, 128);
+        let parts = split(&text, 128, Unit::Chars);
         assert_eq!(parts, vec!["a ".repeat(45).trim(), "b ".repeat(45).trim()]);
     }
 
     #[test]
     fn closes_and_reopens_a_fence() {
         let text = format!("see\n```yaml\n{}```\nend", "key: value\n".repeat(20));
-        let parts = split(&text, 130);
+        let parts = split(&text, 130, Unit::Chars);
         assert!(parts.len() > 1);
         for part in &parts {
             assert_eq!(part.matches(FENCE).count() % 2, 0, "unbalanced:\n{part}");
@@ -211,7 +260,7 @@ mod tests {
     #[test]
     fn never_cuts_through_an_entity() {
         let text = "&lt;".repeat(100);
-        for part in split(&text, 130) {
+        for part in split(&text, 130, Unit::Chars) {
             assert_eq!(part.len() % 4, 0, "{part}");
         }
     }
@@ -219,10 +268,19 @@ mod tests {
     #[test]
     fn says_how_much_is_left_out() {
         let text = "word ".repeat(1_000);
-        let parts = split_bounded(&text, 150, 3, 7);
+        let parts = split_bounded(&text, (150, Unit::Chars), 3, 7);
         assert_eq!(parts.len(), 3);
         assert!(parts[2].ends_with("more characters left out"), "{}", parts[2]);
         assert!(parts.iter().all(|p| p.chars().count() <= 150));
+    }
+
+    #[test]
+    fn lengths_are_counted_as_the_platform_counts() {
+        assert_eq!((Unit::Chars.length("a🦀"), Unit::Utf16.length("a🦀")), (2, 3));
+        assert_eq!((Unit::Utf16.prefix("a🦀b", 2), Unit::Utf16.prefix("a🦀b", 3)), (1, 5));
+        let cut = Unit::Utf16.cut(&"🦀".repeat(100), 60);
+        assert_eq!(cut, format!("{}… 86 more characters", "🦀".repeat(14)));
+        assert_eq!(Unit::Chars.cut("short", 60), "short");
     }
 
     proptest! {
@@ -230,20 +288,21 @@ mod tests {
         fn parts_are_within_the_limit_and_lose_nothing(
             lines in prop::collection::vec(
                 prop_oneof![
-                    4 => "[a-zé<>&; .]{0,90}",
+                    4 => "[a-zé🦀<>&; .]{0,90}",
                     1 => Just("```rust".to_owned()),
                     1 => Just("```".to_owned()),
                     1 => Just(String::new()),
-                    1 => "[x]{200,400}",
+                    1 => "[x🦀]{200,400}",
                 ],
                 0..60,
             ),
             limit in 128_usize..400,
+            unit in prop_oneof![Just(Unit::Chars), Just(Unit::Utf16)],
         ) {
             let text = lines.join("\n");
-            let parts = split(&text, limit);
+            let parts = split(&text, limit, unit);
             for part in &parts {
-                prop_assert!(part.chars().count() <= limit, "{} > {limit}", part.chars().count());
+                prop_assert!(unit.length(part) <= limit, "{} > {limit}", unit.length(part));
             }
             prop_assert_eq!(essence(&parts.join("\n")), essence(&text));
             if parts.len() > 1 {
