@@ -6,6 +6,7 @@
 #[cfg(test)]
 pub(crate) mod contract;
 pub(crate) mod slack;
+pub(crate) mod telegram;
 
 use aof_shared::action::Vote;
 use aof_shared::clock::UnixMs;
@@ -40,7 +41,6 @@ pub(crate) enum Unreadable {
     Refused,
     /// 200, ignored and logged: the platform would send it again and again and hold back what
     /// follows, or switch the address off.
-    #[expect(dead_code, reason = "the first platform that needs it follows")]
     Ignored,
 }
 
@@ -78,7 +78,6 @@ impl Verified {
     }
 
     /// A request that the platform sends again as it is.
-    #[expect(dead_code, reason = "the first platform that needs it follows")]
     pub(crate) fn repeatable() -> Self {
         Self { once: None }
     }
@@ -184,7 +183,7 @@ pub(crate) trait Platform: Send + Sync {
 }
 
 /// Every platform whose webhooks the gateway takes.
-static PLATFORMS: [&dyn Platform; 1] = [&slack::Slack];
+static PLATFORMS: [&dyn Platform; 2] = [&slack::Slack, &telegram::Telegram];
 
 /// The platform of this name, if the gateway takes its webhooks.
 pub(crate) fn by_name(name: &str) -> Option<&'static dyn Platform> {

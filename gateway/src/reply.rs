@@ -22,6 +22,7 @@ mod room;
 pub mod shell;
 pub mod slack;
 pub mod split;
+pub mod telegram;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ use self::paced::Paced;
 use self::port::Outlet;
 use self::room::Room;
 use self::slack::SlackOutlet;
+use self::telegram::TelegramOutlet;
 
 /// The part's name in health, and the consumer's.
 const PART: &str = "reply";
@@ -80,7 +82,10 @@ pub(crate) type Outlets = HashMap<PlatformName, Arc<dyn Outlet>>;
 /// The outlets of all platforms that are called over HTTP.
 pub(crate) fn outlets(paced: &Paced) -> Outlets {
     let paced = || paced.clone();
-    let outlets: [(&str, Arc<dyn Outlet>); 1] = [("slack", Arc::new(SlackOutlet::new(paced())))];
+    let outlets: [(&str, Arc<dyn Outlet>); 2] = [
+        ("slack", Arc::new(SlackOutlet::new(paced()))),
+        ("telegram", Arc::new(TelegramOutlet::new(paced()))),
+    ];
     let named = |name: &str| PlatformName::new(name).expect("a plain constant");
     outlets.into_iter().map(|(name, outlet)| (named(name), outlet)).collect()
 }

@@ -329,3 +329,43 @@ pub(crate) async fn the_status_follows_the_platforms_policy(case: Case) {
     }
     assert_eq!(gateway.inbound().await.len(), 1, "nothing else is a message");
 }
+
+/// Sends every file that `platform` really sent through the route, signed. Each is a
+/// message, a vote, ignored with a reason or refused with one; those that are `known` are
+/// what they are known as. Left out, and said so, where no folder of captures is named.
+pub(crate) async fn captures(case: Case, platform: &str, least: usize, known: &[(&str, &str)]) {
+    let Some(root) = std::env::var_os("AOF_FIXTURES").filter(|root| !root.is_empty()) else {
+        eprintln!("left out: AOF_FIXTURES does not name the folder of captured payloads");
+        return;
+    };
+    let gateway = Gateway::start_with_instances(vec![Arc::new(case.instance.clone())]).await;
+    let path = format!("/webhook/{}/a", case.platform.facts().name);
+    let mut counts = std::collections::BTreeMap::<String, usize>::new();
+    let folder = std::path::Path::new(&root).join(platform);
+    for entry in std::fs::read_dir(&folder).expect("the folder of captures") {
+        let file = entry.expect("an entry").path();
+        let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+        if !name.ends_with(".json") {
+            continue;
+        }
+        let body = std::fs::read_to_string(&file).expect("a readable file");
+        let proof = (case.prove)(case.secret(), body.as_bytes(), AT);
+        let before = gateway.inbound().await.len();
+        let (status, answer) = case.send(&gateway, &path, &body, &proof).await;
+        assert!(status < 500, "{name}: {status} {answer}");
+        let stored = gateway.inbound().await.len() > before || answer["duplicate"] == true;
+        let became = match answer["ignored"].as_str().or(answer["detail"].as_str()) {
+            _ if stored => "message",
+            Some(reason) => reason,
+            None if status == 200 => "answered",
+            None => panic!("{name}: {status} without a reason: {answer}"),
+        };
+        if let Some((_, expected)) = known.iter().find(|(known, _)| *known == name) {
+            assert_eq!(became, *expected, "{name}: {status} {answer}");
+        }
+        *counts.entry(format!("{status} {became}")).or_default() += 1;
+    }
+    println!("{platform}: {counts:#?}");
+    let seen: usize = counts.values().sum();
+    assert!(seen >= least, "only {seen} files in {}", folder.display());
+}

@@ -149,7 +149,7 @@ async fn a_retried_refusal_is_sent_once_and_says_so() {
 async fn what_cannot_be_addressed_is_a_dead_letter() {
     let bench = Bench::start().await;
     let mut elsewhere = answer("C1", "hi");
-    elsewhere.to.platform = PlatformName::new("telegram").expect("a name");
+    elsewhere.to.platform = PlatformName::new("irc").expect("a name");
     bench.publish(&elsewhere).await;
     assert_eq!(bench.dead_letter().await.reason, "no_outlet");
     let mut gone = answer("C1", "hi");
