@@ -15,6 +15,7 @@ mod readme;
 mod referee;
 mod reload;
 mod retry;
+mod telegram;
 mod traces;
 
 use std::path::PathBuf;

@@ -10,6 +10,7 @@ mod models;
 mod node;
 mod sign;
 mod slack;
+mod telegram;
 mod tools;
 
 pub use api::*;
@@ -21,6 +22,7 @@ pub use models::*;
 pub use node::*;
 pub use sign::*;
 pub use slack::*;
+pub use telegram::*;
 pub use tools::*;
 
 use std::time::{Duration, Instant};
