@@ -14,7 +14,8 @@
 //! Names are compared as written: Slack's and Discord's are lower case anyway.
 
 use aof_shared::ids::PlatformName;
-use aof_shared::message::Channel;
+use aof_shared::message::{Channel, Message};
+use serde::{Deserialize, Serialize};
 
 /// Shortest platform id: Slack's have nine or more characters.
 const MIN_ID_CHARS: usize = 9;
@@ -29,6 +30,20 @@ pub enum Naming<'a> {
     Nameless,
     /// It may have one, but nobody could say it yet.
     Unresolved,
+}
+
+/// A [`Naming`] as the journal writes it beside the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Known {
+    /// The name was known.
+    Named,
+    /// There was none.
+    Nameless,
+    /// Nobody could say it.
+    Unresolved,
+    /// No flow of the tenant asked for names, so nobody looked.
+    Unasked,
 }
 
 /// One entry of a channel filter.
@@ -60,6 +75,12 @@ pub fn looks_like_id(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     slack || number || text.contains('@')
+}
+
+/// True where a message's channel cannot have a name.
+#[must_use]
+pub fn is_nameless(message: &Message) -> bool {
+    message.channel.direct || has_no_names(&message.platform)
 }
 
 /// True where the channel's id is all there is: on `chat` the caller's own word is the id.

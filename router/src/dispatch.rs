@@ -17,9 +17,10 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::Semaphore;
 
-use crate::channel::Naming;
-use crate::emit::{Origin, data};
+use crate::channel::{Known, Naming, is_nameless};
+use crate::emit::{Basis, Origin, data};
 use crate::names::{Name, Names};
+use crate::record::Records;
 use crate::score::Request;
 use crate::table::{Miss, Route, Table};
 
@@ -77,6 +78,7 @@ pub(crate) struct Dispatcher {
     node: Node,
     table: Arc<ArcSwap<Table>>,
     names: Names,
+    records: Records,
     /// Publications and look-ups that failed in a row.
     troubles: AtomicU32,
     /// What was logged of names that nobody could look up.
@@ -87,7 +89,14 @@ impl Dispatcher {
     pub(crate) fn new(node: &Node, table: Arc<ArcSwap<Table>>) -> Self {
         let names = Names::new(&node.ports);
         let unresolved = Throttle::new(SAY_UNRESOLVED_EVERY_MS);
-        Self { node: node.clone(), table, names, troubles: AtomicU32::new(0), unresolved }
+        Self {
+            node: node.clone(),
+            table,
+            names,
+            records: Records::default(),
+            troubles: AtomicU32::new(0),
+            unresolved,
+        }
     }
 
     /// Runs until the node stops; what is out then is finished by the tasks it was given to.
@@ -259,8 +268,15 @@ impl Dispatcher {
         let verdict = decision.verdict;
         tag(&mut span, &message, verdict.as_ref());
         span.tag("revision", table.revision());
-        let data = data(verdict.as_ref().ok(), &decision.candidates, &request, hangs);
         let now_ms = self.node.ports.clock.now_ms();
+        let (config, recorded) = self.records.of(table, &message.tenant, now_ms);
+        let basis = Basis {
+            config,
+            known: known(table, &message, naming),
+            hangs_on_name: hangs,
+            inbound_seq: from.message.seq,
+        };
+        let data = data(verdict.as_ref().ok(), &decision.candidates, &request, &basis);
         let origin = Origin::new(&from.message, span.context(), table.revision(), now_ms);
         let written = match verdict {
             Ok(route) => {
@@ -282,8 +298,14 @@ impl Dispatcher {
             }
         };
         match written {
-            Ok(publications) => Step::Publish(publications, span),
-            Err(error) => self.dead(from, table.revision(), "unwritable", error.to_string()),
+            Ok(mut publications) => {
+                publications.extend(recorded);
+                Step::Publish(publications, span)
+            }
+            Err(error) => {
+                self.records.forget();
+                self.dead(from, table.revision(), "unwritable", error.to_string())
+            }
         }
     }
 
@@ -334,6 +356,7 @@ impl Dispatcher {
     }
 
     fn trouble(&self, error: &(dyn std::error::Error + 'static)) {
+        self.records.forget();
         let count = self.troubles.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         // Ever fewer lines about one outage.
         if count.is_power_of_two() {
@@ -355,6 +378,16 @@ impl Dispatcher {
             let pause_ms = self.backoff_ms().min(MAX_PULL_PAUSE_MS);
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         }
+    }
+}
+
+/// What the decision knew of the channel's name.
+fn known(table: &Table, message: &Message, naming: Naming<'_>) -> Known {
+    match naming {
+        Naming::Named(_) => Known::Named,
+        Naming::Unresolved => Known::Unresolved,
+        Naming::Nameless if table.uses_names(message) || is_nameless(message) => Known::Nameless,
+        Naming::Nameless => Known::Unasked,
     }
 }
 

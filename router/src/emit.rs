@@ -12,8 +12,9 @@ use aof_shared::subject::Subject;
 use aof_shared::trace::{CAUSATION, TRACEPARENT, TraceContext, causation};
 use serde_json::{Value, json};
 
-use crate::channel::Naming;
-use crate::score::{Filter, Outcome, Request, outcome};
+use crate::channel::{Known, Naming};
+use crate::explain::Ranked;
+use crate::score::Request;
 use crate::select::Candidate;
 use crate::table::{Miss, Route, is_addressed};
 
@@ -167,23 +168,37 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// What a decision was made from, for the journal. Never the text.
+/// What a decision was made from beside the message.
+pub(crate) struct Basis {
+    /// Digest of the configuration.
+    pub(crate) config: Revision,
+    /// What was known of the channel's name.
+    pub(crate) known: Known,
+    /// A flow would have matched if the name were known.
+    pub(crate) hangs_on_name: bool,
+    /// Where the message stands in INBOUND.
+    pub(crate) inbound_seq: u64,
+}
+
+/// What a decision was made from, for the journal. Never the text: that stays in INBOUND.
 pub(crate) fn data(
     route: Option<&Route>,
     candidates: &[Candidate<'_>],
     request: &Request<'_>,
-    hangs_on_name: bool,
+    basis: &Basis,
 ) -> Value {
-    let listed: Vec<Value> = candidates.iter().map(|c| candidate(c, request)).collect();
     let mut data = json!({
-        "candidates": listed,
+        "candidates": Ranked::all(candidates, request),
         "channel_id": request.message.channel.id,
         "channel_name": match request.naming {
             Naming::Named(name) => Some(name),
             Naming::Nameless | Naming::Unresolved => None,
         },
+        "naming": basis.known,
+        "config": basis.config,
+        "inbound_seq": basis.inbound_seq,
     });
-    if hangs_on_name {
+    if basis.hangs_on_name {
         data["unresolved_channel"] = true.into();
     }
     if let Some(route) = route {
@@ -192,13 +207,6 @@ pub(crate) fn data(
         data["score"] = route.score.into();
     }
     data
-}
-
-fn candidate(candidate: &Candidate<'_>, request: &Request<'_>) -> Value {
-    let matched = |f: &Filter| outcome(*f, candidate.flow, request) == Outcome::Matched;
-    let filters: Vec<&str> = Filter::ALL.iter().filter(|f| matched(f)).map(|f| f.name()).collect();
-    let flow = candidate.flow.flow.name.as_str();
-    json!({ "flow": flow, "score": candidate.score, "filters": filters })
 }
 
 /// Nobody reads an answer to an alert.

@@ -2,10 +2,12 @@
 //!
 //! It asks the same functions as the dispatch loop, so it cannot tell another story.
 
-use serde::Serialize;
+use aof_shared::ids::FlowName;
+use serde::{Deserialize, Serialize};
 
 use crate::channel::Naming;
 use crate::score::{CompiledFlow, Filter, Outcome, Request, outcome, score};
+use crate::select::Candidate;
 use crate::table::{Miss, Route, Table};
 
 /// The answer of `aofctl explain`. The JSON form is public: interface.md, *Commands*.
@@ -56,6 +58,33 @@ pub struct FilterReport {
     pub weight: u32,
     /// What it asks for; empty when unset.
     pub wants: String,
+}
+
+/// A flow that took a message: one row of the score table that the journal keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ranked {
+    /// The flow.
+    pub flow: FlowName,
+    /// Its score.
+    pub score: u32,
+    /// The filters that matched.
+    pub filters: Vec<Filter>,
+}
+
+impl Ranked {
+    /// The rows of `candidates`, the best first.
+    #[must_use]
+    pub fn all(candidates: &[Candidate<'_>], request: &Request<'_>) -> Vec<Self> {
+        let row = |candidate: &Candidate<'_>| {
+            let matched = |f: &Filter| outcome(*f, candidate.flow, request) == Outcome::Matched;
+            Self {
+                flow: candidate.flow.flow.name.clone(),
+                score: candidate.score,
+                filters: Filter::ALL.into_iter().filter(matched).collect(),
+            }
+        };
+        candidates.iter().map(row).collect()
+    }
 }
 
 /// Explains what [`Table::decide`] decides.

@@ -14,6 +14,7 @@ mod index;
 mod literal;
 mod names;
 pub mod pattern;
+mod record;
 pub mod score;
 pub mod select;
 pub mod table;

@@ -10,6 +10,7 @@ use aof_shared::config::{Flow, FlowAgent};
 use aof_shared::ids::AgentName;
 use aof_shared::message::Message;
 use aof_shared::pattern::Case;
+use serde::{Deserialize, Serialize};
 
 use crate::channel::{Entry, Naming};
 use crate::pattern::{Pattern, Patterns};
@@ -22,7 +23,8 @@ pub const CATCH_ALL: u32 = 10;
 pub const MAX_MATCHED_BYTES: usize = 8 * 1_024;
 
 /// A filter of a flow's trigger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Filter {
     /// `trigger.type`.
     Platform,

@@ -6,11 +6,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use aof_shared::config::{Flow, Snapshot};
+use aof_shared::config::{Flow, RecordedConfig, Snapshot};
 use aof_shared::ids::{AgentName, FlowName, InstanceName, PlatformName, Revision, TenantId};
 use aof_shared::message::{Message, MessageKind, Priority};
 
-use crate::channel::has_no_names;
+use crate::channel::is_nameless;
 use crate::index::TenantFlows;
 use crate::pattern::Patterns;
 use crate::score::{CompiledFlow, Request};
@@ -21,6 +21,8 @@ use crate::select::{Candidate, agent};
 pub struct Table {
     snapshot: Arc<Snapshot>,
     tenants: HashMap<TenantId, Arc<TenantFlows>>,
+    /// The flows as configured now; a compiled one may be of an earlier, equal revision.
+    configured: HashMap<TenantId, Box<[Arc<Flow>]>>,
     /// Accounts of which channel names are looked up.
     resolved: HashSet<(TenantId, PlatformName, InstanceName)>,
     patterns: Patterns,
@@ -87,6 +89,7 @@ impl Table {
         }
         let mut patterns = earlier.map_or_else(Patterns::new, |e| e.patterns.clone());
         let mut tenants = HashMap::with_capacity(by_tenant.len());
+        let mut configured = HashMap::with_capacity(by_tenant.len());
         for (tenant, flows) in by_tenant {
             let known = earlier.and_then(|e| e.tenants.get(tenant));
             let compiled = match known.filter(|known| routes_alike(known.flows(), &flows)) {
@@ -97,12 +100,13 @@ impl Table {
                 }
             };
             tenants.insert(tenant.clone(), compiled);
+            configured.insert(tenant.clone(), flows.into_iter().cloned().collect());
         }
         patterns.sweep(if earlier.is_some() { 2 } else { 1 });
         let named = snapshot.instances.iter().filter(|i| i.needs_channel_names);
         let resolved =
             named.map(|i| (i.tenant.clone(), i.platform.clone(), i.name.clone())).collect();
-        Self { snapshot, tenants, resolved, patterns }
+        Self { snapshot, tenants, configured, resolved, patterns }
     }
 
     /// The revision that it was built from.
@@ -126,6 +130,13 @@ impl Table {
     #[must_use]
     pub fn candidates(&self, request: &Request<'_>) -> Vec<Candidate<'_>> {
         self.tenants.get(&request.message.tenant).map(|t| t.find(request)).unwrap_or_default()
+    }
+
+    /// What decides for `tenant`, as the journal keeps it.
+    #[must_use]
+    pub fn recorded(&self, tenant: &TenantId) -> RecordedConfig {
+        let flows = self.configured.get(tenant).map_or(&[][..], |flows| flows);
+        RecordedConfig::of(&self.snapshot, flows)
     }
 
     /// Decides where the message goes.
@@ -171,14 +182,12 @@ impl Table {
     /// True when the name of the message's channel can make a difference.
     #[must_use]
     pub(crate) fn uses_names(&self, message: &Message) -> bool {
-        !message.channel.direct
-            && !has_no_names(&message.platform)
-            && self.tenants.get(&message.tenant).is_some_and(|t| t.uses_names())
+        !is_nameless(message) && self.tenants.get(&message.tenant).is_some_and(|t| t.uses_names())
     }
 
     /// True when the decision waits for nothing but the name of the channel.
     #[must_use]
-    pub(crate) fn hangs_on_name(&self, request: &Request<'_>) -> bool {
+    pub fn hangs_on_name(&self, request: &Request<'_>) -> bool {
         self.tenants.get(&request.message.tenant).is_some_and(|t| t.hangs_on_name(request))
     }
 

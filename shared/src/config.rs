@@ -3,6 +3,7 @@
 //! Manifests are read and checked in [`crate::manifest`]; what comes out is this.
 
 mod cluster;
+mod recorded;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::secret::Secret;
 
 pub use cluster::{Cluster, DEFAULT_CLUSTER, Servers, UnclearCluster};
 pub(crate) use cluster::{Kind, MAX_REPLICAS, is_cluster_name};
+pub use recorded::{RecordedAgent, RecordedConfig, RecordedFlow, RecordedFlowAgent};
 
 /// Everything that is configured, under one revision.
 #[derive(Debug, Clone, Default)]
@@ -99,7 +101,8 @@ impl Flow {
 }
 
 /// What a flow listens to. A filter that is set must match.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Trigger {
     /// `trigger.type` in lower case: the platform filter. `None`: any platform.
     pub platform: Option<PlatformName>,
@@ -156,7 +159,8 @@ pub struct ToolConfig {
 }
 
 /// `spec.approval`.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Approval {
     /// What the flow says of approvals at all.
     pub mode: ApprovalMode,
@@ -173,7 +177,8 @@ pub struct Approval {
 }
 
 /// What a flow says of approvals.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ApprovalMode {
     /// Nothing: a destructive command is refused, since nobody could approve it.
     #[default]
@@ -185,7 +190,7 @@ pub enum ApprovalMode {
 }
 
 /// `approval.rules[]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalRule {
     /// A command pattern.
     pub pattern: String,
@@ -194,7 +199,7 @@ pub struct ApprovalRule {
 }
 
 /// `approval.chains[]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalChain {
     /// Its name.
     pub name: String,

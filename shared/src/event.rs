@@ -54,6 +54,7 @@ event_types! {
     ReplyFailed = "reply.failed",
     ConfigApplied = "config.applied",
     ConfigRejected = "config.rejected",
+    ConfigRecorded = "config.recorded",
     DeadLetterAdded = "dead_letter.added",
     DeadLetterRetried = "dead_letter.retried",
     DeadLetterAbandoned = "dead_letter.abandoned",

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aof_shared::backend::open_embedded;
 use aof_shared::clock::{ManualClock, SystemClock};
-use aof_shared::config::{Config, Daemon, Instance, Snapshot};
+use aof_shared::config::{Config, Daemon, Instance, RecordedConfig, Snapshot};
 use aof_shared::dead::DeadLetter;
 use aof_shared::event::{Event, EventType};
 use aof_shared::ids::{EventId, MessageId, PlatformName, RunId, TaskId, TenantId};
@@ -79,7 +79,17 @@ impl Rig {
     }
 
     async fn stored(&self, stream: Stream, of: &str, count: usize) -> Vec<Stored> {
-        let range = ReadRange { tenant: Some(tenant(of)), ..ReadRange::default() };
+        self.stored_under(stream, of, Vec::new(), count).await
+    }
+
+    async fn stored_under(
+        &self,
+        stream: Stream,
+        of: &str,
+        rests: Vec<String>,
+        count: usize,
+    ) -> Vec<Stored> {
+        let range = ReadRange { tenant: Some(tenant(of)), rests, ..ReadRange::default() };
         let read = async {
             loop {
                 let read = self.node.ports.queue.read(stream, range.clone(), 1_000, 100).await;
@@ -92,8 +102,11 @@ impl Rig {
         within(&format!("{count} of {stream} for {of}"), read).await
     }
 
+    /// What the journal says of messages.
     async fn events(&self, of: &str, count: usize) -> Vec<Event> {
-        let stored = self.stored(Stream::Events, of, count).await;
+        let kinds = EventType::ALL.iter().filter(|kind| **kind != EventType::ConfigRecorded);
+        let rests = kinds.map(|kind| kind.name().to_owned()).collect();
+        let stored = self.stored_under(Stream::Events, of, rests, count).await;
         stored.iter().map(|s| Event::from_stored(s).expect("an event")).collect()
     }
 
@@ -185,6 +198,29 @@ async fn a_task_lands_on_its_own_tenants_subject_only() {
         assert_eq!(events[0].data["candidates"][0]["flow"], "same-name");
         assert_eq!(events[0].data["score"], 10);
         assert!(!events[0].data.to_string().contains("hello"), "the text is not journaled");
+    }
+    rig.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decision_names_all_that_it_was_made_from() {
+    let rig = rig(snapshot(vec![flow("f").agent("a", &[])], Daemon::default())).await;
+    for text in ["one", "two"] {
+        rig.send(&message(text)).await;
+    }
+    let decisions = rig.events("default", 2).await;
+    let recorded = vec![EventType::ConfigRecorded.name().to_owned()];
+    let recorded = rig.stored_under(Stream::Events, "default", recorded, 1).await;
+    assert_eq!(recorded.len(), 1, "once for all decisions under it");
+    let recorded = Event::from_stored(&recorded[0]).expect("an event");
+    let config: RecordedConfig =
+        serde_json::from_value(recorded.data["document"].clone()).expect("a configuration");
+    let inbound = rig.stored(Stream::Inbound, "default", 2).await;
+    for (decision, stored) in decisions.iter().zip(inbound) {
+        assert_eq!(decision.data["config"], config.digest().as_str());
+        assert_eq!(decision.data["inbound_seq"], stored.seq);
+        assert_eq!(decision.message_id.map(|m| m.0), Some(stored.id));
+        assert_eq!(decision.data["naming"], "unasked", "no flow names a channel");
     }
     rig.close().await;
 }
