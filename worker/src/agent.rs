@@ -194,6 +194,9 @@ async fn turn(mut run: Run<'_>) -> Result<Turned, Interrupted> {
     let next = match next {
         Next::Go => match run.job.setup.agent.runtime {
             Runtime::Command => Box::pin(command::run(&mut run)).await?,
+            Runtime::Model if run.job.worker.options.recording.is_some() => {
+                recorded(&mut run).await
+            }
             Runtime::Model => model::run(&mut run).await?,
             Runtime::Remote => Next::failed(
                 "unsupported",
@@ -211,6 +214,19 @@ async fn turn(mut run: Run<'_>) -> Result<Turned, Interrupted> {
     })
 }
 
+/// What the agent answered in the past, in place of its model.
+async fn recorded(run: &mut Run<'_>) -> Next {
+    let task = &run.job.task;
+    let recording = run.job.worker.options.recording.as_ref();
+    match recording.and_then(|past| past.answer(task.message.id, &task.agent)) {
+        Some(answer) => {
+            run.stream.push(answer).await;
+            Next::End { status: RunStatus::Success, reason: "", answer: answer.to_owned() }
+        }
+        None => Next::failed("not_recorded", "The recording has no answer of this agent."),
+    }
+}
+
 /// Goes on with a held action: by its decision, or by asking for one again.
 async fn settle(
     run: &mut Run<'_>,
@@ -220,7 +236,7 @@ async fn settle(
     match &run.job.task.decision {
         None => {
             // The worker stopped between saving and publishing, or its ack was lost.
-            action::hold::publish(run, &action).await?;
+            action::hold::publish(run, &call, &action).await?;
             Ok(Some(Next::Held))
         }
         Some(decision) if decision.action == action.id => {

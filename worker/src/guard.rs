@@ -39,6 +39,7 @@ mod parse;
 mod pattern;
 mod policy;
 mod program;
+mod review;
 mod wrapper;
 
 pub(crate) use command::base_name;
@@ -46,6 +47,9 @@ pub(crate) use judge::in_trusted_directory;
 pub use judge::judge;
 pub use parse::{ParseError, parse_command};
 pub use policy::Policy;
+pub use review::{Judged, people, review};
+
+use serde::{Deserialize, Serialize};
 
 /// Longest command that is looked at, in bytes.
 pub const MAX_BYTES: usize = 65_536;
@@ -54,7 +58,8 @@ pub const MAX_BYTES: usize = 65_536;
 pub const MAX_WORDS: usize = 1_024;
 
 /// What becomes of a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
     /// It runs now.
     Allow,

@@ -10,6 +10,7 @@ mod finish;
 pub mod guard;
 mod job;
 mod model;
+mod recording;
 mod schedule;
 mod tool;
 
@@ -28,6 +29,7 @@ use crate::model::Models;
 use crate::tool::Tools;
 use crate::tool::fence::Kubeconfigs;
 
+pub use crate::recording::Recording;
 pub use crate::tool::fence::{self, Bounds, Fence};
 #[cfg(target_os = "linux")]
 pub use crate::tool::supervise::run_tool;
@@ -62,6 +64,8 @@ pub struct Options {
     pub ack_wait_ms: u64,
     /// What keeps tools away from the node's own files; `None` runs them unfenced.
     pub fence: Option<Fence>,
+    /// Answers instead of tools and models: nothing is started and nobody is asked.
+    pub recording: Option<Arc<Recording>>,
 }
 
 impl Options {
@@ -74,6 +78,7 @@ impl Options {
             drain_ms: DEFAULT_DRAIN_MS,
             ack_wait_ms: ACK_WAIT_MS,
             fence: None,
+            recording: None,
         }
     }
 }

@@ -242,7 +242,7 @@ async fn finished(
     result: ToolResult,
 ) -> Result<Next, Interrupted> {
     end::journal(run.job, action, ended).await?;
-    record(run, result).await?;
+    record(run, result, None).await?;
     Ok(Next::Go)
 }
 

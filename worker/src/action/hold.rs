@@ -9,8 +9,10 @@ use aof_shared::subject::{Stream, Subject};
 use aof_shared::trace::{SpanKind, TRACEPARENT, TraceContext};
 use serde_json::json;
 
+use crate::agent::call::noted;
 use crate::agent::{Next, Run};
 use crate::checkpoint::{Call, Outcome, Pending, ToolResult};
+use crate::guard::Verdict;
 use crate::job::{Interrupted, Job};
 use crate::tool::{self, context};
 
@@ -63,9 +65,10 @@ pub(crate) async fn hold(run: &mut Run<'_>, wanted: Wanted) -> Result<Next, Inte
     let mut action = Box::new(held(job, run.checkpoint.step, &wanted, quorum));
     action.traceparent = Some(span.context().traceparent());
     span.tag_published(Stream::Actions).tag("run.id", &action.run).tag("action.id", &action.id);
-    run.checkpoint.pending = Some(Pending::Held { call: wanted.call, action: action.clone() });
+    run.checkpoint.pending =
+        Some(Pending::Held { call: wanted.call.clone(), action: action.clone() });
     run.save().await?;
-    publish(run, &action).await?;
+    publish(run, &wanted.call, &action).await?;
     Ok(Next::Held)
 }
 
@@ -124,7 +127,11 @@ pub(super) fn command(job: &Job, argv: Vec<String>) -> Command {
 ///
 /// # Errors
 /// [`Interrupted`].
-pub(crate) async fn publish(run: &Run<'_>, action: &HeldAction) -> Result<(), Interrupted> {
+pub(crate) async fn publish(
+    run: &Run<'_>,
+    call: &Call,
+    action: &HeldAction,
+) -> Result<(), Interrupted> {
     let job = run.job;
     let shown = job.mask.apply(tool::shown(&action.command.argv));
     let subject = Subject::action(&action.tenant);
@@ -134,11 +141,14 @@ pub(crate) async fn publish(run: &Run<'_>, action: &HeldAction) -> Result<(), In
     if let Some(held) = &action.traceparent {
         request = request.with_header(TRACEPARENT, held);
     }
+    let (chain, rule) = (action.quorum.chain.clone(), action.rule.clone());
+    let held = |argv| noted(job, argv, Verdict::Hold { chain: chain.clone(), rule: rule.clone() });
+    let judged = tool::argv_of(call).ok().map(held);
     let data = json!({
         "action_id": action.id, "step": action.step, "command": shown,
         "target": action.command.target, "rule": action.rule, "chain": action.quorum.chain,
         "require": action.quorum.require, "expires_at_ms": action.expires_at_ms,
-        "digest": action.digest,
+        "digest": action.digest, "judged": judged,
     });
     let event = job.event(EventId::derive(action.id.0, "held"), EventType::ActionHeld, data);
     job.publish(vec![event.publication()?, request]).await?;

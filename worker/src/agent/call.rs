@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::action;
 use crate::agent::{Next, Run};
 use crate::checkpoint::{Call, Outcome, Pending, ToolResult};
-use crate::guard::{self, Policy, Verdict};
+use crate::guard::{self, Judged, Verdict};
 use crate::job::{Interrupted, Job};
 use crate::tool::fence::{self, Bounds, Launch, Network};
 use crate::tool::process::{self, Ended, Program};
@@ -40,7 +40,10 @@ async fn judged(run: &mut Run<'_>, call: Call, span: &mut Span) -> Result<Next, 
     if let Err(error) = resolve::check_listed(&call.tool, setup.tools()) {
         let command = job.mask.apply(call.tool.clone());
         span.tag("guard.verdict", &"not_listed");
-        return refuse(run, call, command, error.to_string()).await;
+        let reason = error.to_string();
+        let refused = |argv| noted(job, argv, Verdict::Refuse { reason: reason.clone() });
+        let judged = tool::argv_of(&call).ok().map(refused);
+        return refuse(run, call, (command, reason), judged).await;
     }
     // Only now: the name of a tool that is not listed is whatever somebody wrote.
     span.tag("gen_ai.tool.name", &call.tool).tag("gen_ai.tool.call.id", &call.id);
@@ -51,22 +54,25 @@ async fn judged(run: &mut Run<'_>, call: Call, span: &mut Span) -> Result<Next, 
         Ok(argv) => argv,
         Err(error) => {
             let command = call.tool.clone();
-            return refuse(run, call, command, error).await;
+            return refuse(run, call, (command, error), None).await;
         }
     };
     let command = job.mask.apply(tool::shown(&argv));
     job.note_command(&command);
-    let policy = Policy::new(&setup.agent, setup.flow_agent.as_ref(), &setup.flow.approval);
-    let verdict = guard::judge(&argv, &policy);
+    let flow_agent = setup.flow_agent.as_ref();
+    let verdict = guard::review(&argv, &setup.agent, flow_agent, &setup.flow.approval);
     span.tag("guard.verdict", &verdict.name());
+    let judged = noted(job, argv.clone(), verdict.clone());
     if let Verdict::Refuse { reason } = verdict {
-        return refuse(run, call, command, reason).await;
+        return refuse(run, call, (command, reason), Some(judged)).await;
     }
+    let recording = job.worker.options.recording.as_deref();
     let program = match resolve::resolve(&argv[0], context::path(&setup.flow.context)) {
         Ok(program) => program,
+        Err(_) if recording.is_some() => PathBuf::from(&argv[0]),
         Err(error) => {
             let result = result_of(&call, command, error.to_string(), Outcome::Failed);
-            record(run, result).await?;
+            record(run, result, Some(judged)).await?;
             return Ok(Next::Go);
         }
     };
@@ -77,14 +83,24 @@ async fn judged(run: &mut Run<'_>, call: Call, span: &mut Span) -> Result<Next, 
         let wanted = action::hold::Wanted { call, argv: resolved, chain, rule, command, trace };
         return action::hold::hold(run, wanted).await;
     }
+    if let Some(recording) = recording {
+        let (outcome, text) = recording.tool(job.task.message.id, &command);
+        record(run, result_of(&call, command, text, outcome), Some(judged)).await?;
+        return Ok(Next::Go);
+    }
     run.checkpoint.pending =
         Some(Pending::Started { call: call.clone(), command: command.clone() });
     run.save().await?;
     run.stream.step(format!("running `{command}`")).await;
     let (outcome, text) = execute(job, program, argv[1..].to_vec(), &call.tool).await;
     tag_outcome(span, &outcome);
-    record(run, result_of(&call, command, text, outcome)).await?;
+    record(run, result_of(&call, command, text, outcome), Some(judged)).await?;
     Ok(Next::Go)
+}
+
+/// A judgement as the journal keeps it.
+pub(crate) fn noted(job: &Job, argv: Vec<String>, verdict: Verdict) -> Judged {
+    Judged::new(argv, verdict, &job.setup.flow).masked_by(|text| job.mask.apply(text))
 }
 
 /// How a program ended, for its span.
@@ -168,6 +184,11 @@ async fn query(run: &mut Run<'_>, call: Call) -> Result<Next, Interrupted> {
     let (query, options) = query_of(&call);
     let command = job.mask.apply(format!("{} {query}", call.tool));
     job.note_command(&command);
+    if let Some(recording) = job.worker.options.recording.as_deref() {
+        let (outcome, text) = recording.tool(job.task.message.id, &command);
+        record(run, result_of(&call, command, text, outcome), None).await?;
+        return Ok(Next::Go);
+    }
     run.stream.step(format!("asking `{command}`")).await;
     let config = job.setup.tool_config(&call.tool);
     let asked = job.worker.tools.queries().ask(&call.tool, config, &query, &options).await;
@@ -181,7 +202,7 @@ async fn query(run: &mut Run<'_>, call: Call) -> Result<Next, Interrupted> {
             result_of(&call, command, error, Outcome::Failed)
         }
     };
-    record(run, result).await?;
+    record(run, result, None).await?;
     Ok(Next::Go)
 }
 
@@ -205,8 +226,8 @@ fn query_of(call: &Call) -> (String, Vec<(String, String)>) {
 async fn refuse(
     run: &mut Run<'_>,
     call: Call,
-    command: String,
-    reason: String,
+    (command, reason): (String, String),
+    judged: Option<Judged>,
 ) -> Result<Next, Interrupted> {
     let job = run.job;
     job.note_command(&command);
@@ -214,6 +235,7 @@ async fn refuse(
     let reason = job.mask.apply(reason);
     let data = json!({
         "action_id": action, "step": run.checkpoint.step, "command": command, "reason": reason,
+        "judged": judged,
     });
     let event = job.event(EventId::derive(action.0, "refused"), EventType::ActionRefused, data);
     job.publish(vec![event.publication()?]).await?;
@@ -224,15 +246,23 @@ async fn refuse(
     Ok(Next::Go)
 }
 
-/// Records a result in the checkpoint and the journal, then lets the turn see it.
-pub(crate) async fn record(run: &mut Run<'_>, result: ToolResult) -> Result<(), Interrupted> {
+/// Records a result in the checkpoint and the journal, then lets the turn see it. `judged`
+/// is left out where the journal has it already, with what was held.
+pub(crate) async fn record(
+    run: &mut Run<'_>,
+    result: ToolResult,
+    judged: Option<Judged>,
+) -> Result<(), Interrupted> {
     let job = run.job;
     let step = run.checkpoint.step;
     let output: String = result.text.chars().take(JOURNALED_CHARS).collect();
-    let data = json!({
+    let mut data = json!({
         "step": step, "tool": result.tool, "command": result.command,
         "outcome": result.outcome, "output": output,
     });
+    if let Some(judged) = judged {
+        data["judged"] = serde_json::to_value(judged)?;
+    }
     let id = EventId::derive(job.task.run.0, &format!("step-{step}"));
     let event = job.event(id, EventType::RunStep, data);
     run.checkpoint.record(result);
