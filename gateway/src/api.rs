@@ -1,5 +1,6 @@
 //! The HTTP API: one file a resource.
 
+mod accounts;
 mod agents;
 mod approvals;
 pub(crate) mod body;
@@ -7,6 +8,8 @@ mod chat;
 mod dead_letters;
 mod events;
 mod keys;
+mod messages;
+mod span;
 mod status;
 mod whoami;
 
@@ -21,6 +24,8 @@ pub(crate) fn routes() -> OpenApiRouter<Shared> {
         .merge(agents::routes())
         .merge(approvals::routes())
         .merge(events::routes())
+        .merge(messages::routes())
+        .merge(accounts::routes())
         .merge(keys::routes())
         .merge(dead_letters::routes())
         .merge(status::routes())

@@ -58,12 +58,14 @@ pub(crate) struct Hop {
     pub(crate) agent: Option<AgentName>,
     /// The message that this one tries again.
     pub(crate) retry_of: Option<MessageId>,
+    /// The replay that it belongs to.
+    pub(crate) replay: Option<String>,
 }
 
 impl Hop {
     /// A hop that belongs to `trace` and nothing else.
     pub(crate) fn of(trace: TraceContext) -> Self {
-        Self { trace, agent: None, retry_of: None }
+        Self { trace, agent: None, retry_of: None, replay: None }
     }
 }
 
@@ -140,6 +142,7 @@ pub(crate) fn message_batch(app: &App, message: &Message, hop: Hop) -> Vec<Publi
                 "event_id": message.event_id,
                 "retry_of": hop.retry_of,
                 "agent": hop.agent,
+                "replay": hop.replay,
             }));
     event.trace_id = Some(trace.trace_id());
     let subject = Subject::inbound(&message.tenant, &message.platform);

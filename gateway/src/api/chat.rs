@@ -144,7 +144,7 @@ async fn chat(
     let message = message_of(&wanted, &caller, app.now_ms())?;
     let permit = app.streams.open(&caller.tenant)?;
     let span = app.span("gateway.api.chat", body::trace(&parts.headers), &caller.tenant);
-    let hop = Hop { trace: span.context(), agent, retry_of: None };
+    let hop = Hop { agent, ..Hop::of(span.context()) };
     let turn = Turn::begin(&app, message, hop).await?;
     drop(span);
     if streams(&parts.headers) {

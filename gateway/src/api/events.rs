@@ -2,6 +2,7 @@
 
 mod cursor;
 mod filter;
+mod related;
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -33,7 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 }
 
 /// Reads the account's journal, and follows it. A stream of one `message_id` or `run_id`
-/// ends with `done` after its last event. An id that the journal no longer holds is
+/// ends with `done` after its last event; a reader with `to` ends there. An id that the journal no longer holds is
 /// answered with one `resync`, then everything that is left.
 #[utoipa::path(
     get,
@@ -46,6 +47,12 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         ("type" = Option<String>, Query, description = "types, with commas; `approval.*` for all of a kind"),
         ("message_id" = Option<String>, Query, description = "only of this message"),
         ("run_id" = Option<String>, Query, description = "only of this run"),
+        ("conversation" = Option<String>, Query, description = "only of this conversation, as events name it"),
+        ("flow" = Option<String>, Query, description = "only of messages that this flow took, from then on"),
+        ("agent" = Option<String>, Query, description = "only of messages that went to this agent, from then on"),
+        ("user" = Option<String>, Query, description = "only of messages that this user wrote"),
+        ("from" = Option<String>, Query, description = "only at or after: RFC 3339, or milliseconds"),
+        ("to" = Option<String>, Query, description = "only before; ends the stream there"),
         ("follow" = Option<bool>, Query, description = "wait for more; true unless set"),
         ("Last-Event-ID" = Option<String>, Header, description = "goes before `after`"),
     ),

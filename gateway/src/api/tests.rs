@@ -5,4 +5,5 @@ mod chat;
 mod dead_letters;
 mod events;
 mod keys;
+mod messages;
 mod operations;

@@ -1,9 +1,12 @@
 //! What a reader of the journal asks for. Pure.
 
+use aof_shared::clock::UnixMs;
 use aof_shared::event::{Event, EventType};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::related::Related;
+use crate::api::span::at_ms;
 use crate::problem::Problem;
 
 /// Most events that `tail` starts with.
@@ -18,6 +21,12 @@ pub(super) struct Query {
     kinds: Option<String>,
     message_id: Option<Uuid>,
     run_id: Option<Uuid>,
+    conversation: Option<String>,
+    flow: Option<String>,
+    agent: Option<String>,
+    user: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
     follow: Option<bool>,
 }
 
@@ -53,7 +62,9 @@ impl Start {
         match query.tail {
             Some(n) if n > MAX_TAIL => Err(Problem::invalid_field("?tail", "use at most 1,000")),
             Some(n) => Ok(Self::Tail(n)),
-            None if query.follow == Some(false) || query.is_narrow() => Ok(Self::Oldest),
+            None if query.follow == Some(false) || query.is_narrow() || query.is_past() => {
+                Ok(Self::Oldest)
+            }
             None => Ok(Self::Now),
         }
     }
@@ -64,13 +75,31 @@ impl Query {
     fn is_narrow(&self) -> bool {
         self.message_id.is_some() || self.run_id.is_some()
     }
+
+    /// True when it asks for a stretch of time.
+    fn is_past(&self) -> bool {
+        self.from.is_some() || self.to.is_some()
+    }
 }
 
+/// The events that name a message's flow and agent.
+const ROUTING: &[EventType] = &[EventType::MessageRouted];
+/// The event that names a message's user.
+const ACCEPTING: &[EventType] = &[EventType::MessageAccepted];
+
 /// Which events are wanted.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Filter {
-    /// Names of types; empty means all.
+    /// Names of types to read; empty means all.
     pub(super) kinds: Vec<String>,
+    /// Names of types to show; empty means all that are read.
+    shown: Vec<String>,
+    related: Vec<Related>,
+    conversation: Option<String>,
+    /// Only at or after.
+    pub(super) from_ms: Option<UnixMs>,
+    /// Only before.
+    pub(super) to_ms: Option<UnixMs>,
     message_id: Option<Uuid>,
     run_id: Option<Uuid>,
     /// Waits for more at the end.
@@ -80,19 +109,58 @@ pub(super) struct Filter {
 impl Filter {
     /// Reads the query's filters.
     pub(super) fn of(query: &Query) -> Result<Self, Problem> {
+        let named = |field, wanted: &Option<String>, by| {
+            wanted.clone().map(|wanted| Related::new(field, wanted, by))
+        };
+        let related = [
+            named("flow", &query.flow, ROUTING),
+            named("agent", &query.agent, ROUTING),
+            named("user", &query.user, ACCEPTING),
+        ];
+        let related: Vec<Related> = related.into_iter().flatten().collect();
+        let shown = kinds_of(query.kinds.as_deref().unwrap_or_default())?;
+        let mut kinds = shown.clone();
+        if !kinds.is_empty() {
+            // What names the flow must be read, also where it is not shown.
+            kinds.extend(naming_of(&related));
+            kinds.sort_unstable();
+            kinds.dedup();
+        }
+        let to_ms = at_ms("?to", query.to.as_deref())?;
         Ok(Self {
-            kinds: kinds_of(query.kinds.as_deref().unwrap_or_default())?,
+            kinds,
+            shown,
+            related,
+            conversation: query.conversation.clone(),
+            from_ms: at_ms("?from", query.from.as_deref())?,
+            to_ms,
             message_id: query.message_id,
             run_id: query.run_id,
-            follow: query.follow.unwrap_or(true),
+            follow: query.follow.unwrap_or(true) && to_ms.is_none(),
         })
     }
 
-    /// True when `event` is of the message and run that are asked for.
-    pub(super) fn takes(&self, event: &Event) -> bool {
+    /// The types that tell of a message what is asked for.
+    pub(super) fn naming(&self) -> Vec<String> {
+        let mut names = naming_of(&self.related);
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// True when `event` is wanted. Ask for each event that is read, in order: what is
+    /// known of a message comes from its earlier events.
+    pub(super) fn takes(&mut self, event: &Event) -> bool {
         let message = self.message_id.is_none_or(|id| event.message_id.map(|m| m.0) == Some(id));
         let run = self.run_id.is_none_or(|id| event.run_id.map(|r| r.0) == Some(id));
-        message && run
+        let talk =
+            self.conversation.as_ref().is_none_or(|c| event.conversation.as_ref() == Some(c));
+        let shown = self.shown.is_empty() || self.shown.iter().any(|k| k == event.kind.name());
+        let mut related = true;
+        for relation in &mut self.related {
+            related &= relation.takes(event);
+        }
+        message && run && talk && shown && related
     }
 
     /// True when nothing can follow `event` in the story that is asked for.
@@ -100,6 +168,12 @@ impl Filter {
         let narrow = self.message_id.is_some() || self.run_id.is_some();
         narrow && crate::outcome::TERMINAL.contains(&event.kind)
     }
+}
+
+/// The types whose events tell of a message what `related` asks for.
+fn naming_of(related: &[Related]) -> Vec<String> {
+    let kinds = related.iter().flat_map(|related| related.named_by);
+    kinds.map(|kind| kind.name().to_owned()).collect()
 }
 
 /// `approval.*,run.failed` as names of types.
