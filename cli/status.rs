@@ -1,6 +1,8 @@
 //! `aofctl status`: the node now, the others of its cluster, and what waits.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::Value;
@@ -13,9 +15,13 @@ use crate::{EXIT_DONE, EXIT_NO};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     aofctl status\n  \
+    aofctl status --watch 2\n  \
     aofctl status --server https://aof.example.org --output json\n\n\
     Needs the operator's key. Exit codes: 0 ready, 1 some part cannot work, 3 no answer.")]
 pub struct Args {
+    /// Show it again every so many seconds, until Ctrl-C
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    watch: Option<u64>,
     #[command(flatten)]
     format: Format,
     #[command(flatten)]
@@ -27,8 +33,27 @@ pub struct Args {
 /// # Errors
 /// When the node cannot be reached.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    client::answer(show(args).await)
+    let Some(every) = args.watch else { return client::answer(show(&args).await) };
+    loop {
+        if !args.format.is_json() && std::io::stdout().is_terminal() {
+            output::write(CLEAR);
+        }
+        // A node that is away for a while is what one wants to see come back.
+        if let Err(error) = client::answer(show(&args).await) {
+            anstream::eprintln!("error: {error:#}");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(every)) => {}
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                return Ok(ExitCode::from(EXIT_DONE));
+            }
+        }
+    }
 }
+
+/// Clears a terminal and goes to its upper left corner.
+const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
 const NODES: [Column; 6] = [
     ("NODE", |n| output::text(&n["id"])),
@@ -57,7 +82,7 @@ fn tenants(tenants: &Value) -> String {
     tenants.iter().map(named).collect::<Vec<_>>().join(", ")
 }
 
-async fn show(args: Args) -> anyhow::Result<ExitCode> {
+async fn show(args: &Args) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.connect).await?;
     let status = client.json(client.request(Method::GET, "/status")).await?;
     let ready = status["ready"].as_bool().unwrap_or_default();
