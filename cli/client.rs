@@ -181,6 +181,12 @@ impl Client {
         options
     }
 
+    /// The same node and key, in another account.
+    #[must_use]
+    pub fn in_account(&self, account: TenantId) -> Self {
+        Self { account, ..self.clone() }
+    }
+
     /// A request below `/accounts/<account>`.
     pub fn of_account(&self, method: Method, path: &str) -> RequestBuilder {
         self.request(method, &format!("/accounts/{}{path}", self.account))

@@ -8,6 +8,7 @@ use anyhow::Context;
 use aof_shared::ids::Revision;
 use serde_json::{Value, json};
 
+use crate::about::About;
 use crate::client::{self, Client, Connect};
 use crate::journal::{self, Selection};
 use crate::output::{self, Format, paint};
@@ -18,6 +19,7 @@ use crate::{EXIT_DONE, EXIT_NO, trace};
 #[command(after_help = "Examples:\n  \
     aofctl events tail --type 'approval.*' --type 'action.*'\n  \
     aofctl events tail -n 20 --output json | jq .data\n  \
+    aofctl events tail --flow prod-k8s-flow --user U015SRE\n  \
     aofctl events follow --consumer billing --output json\n  \
     aofctl events trace 0b7d6c1e-…   (a message, run, action, event or trace id)")]
 pub struct Args {
@@ -45,6 +47,8 @@ struct Tail {
     /// Only these: a type, or a prefix as in `approval.*`; may be given more than once
     #[arg(long = "type", value_name = "TYPE")]
     types: Vec<String>,
+    #[command(flatten)]
+    about: About,
     /// Start with the newest so many, up to 1000
     #[arg(short, value_name = "N")]
     n: Option<usize>,
@@ -61,11 +65,13 @@ struct Tail {
 #[derive(Debug, clap::Args)]
 struct Follow {
     /// Names the cursor, which is kept in your state directory
-    #[arg(long, value_name = "NAME", value_parser = consumer_name)]
+    #[arg(long, value_name = "NAME", value_parser = plain_name)]
     consumer: String,
     /// Only these: a type, or a prefix as in `approval.*`; may be given more than once
     #[arg(long = "type", value_name = "TYPE")]
     types: Vec<String>,
+    #[command(flatten)]
+    about: About,
     #[command(flatten)]
     format: Format,
     #[command(flatten)]
@@ -97,7 +103,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn tail(args: Tail) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.connect).await?;
-    let selection = Selection { types: args.types, tail: args.n, ..Selection::default() };
+    let about = args.about.parameters();
+    let selection = Selection { types: args.types, tail: args.n, about, ..Selection::default() };
     if args.no_follow {
         journal::history(&client, &selection, |event| print(args.format, &event)).await?;
         return Ok(ExitCode::from(EXIT_DONE));
@@ -111,9 +118,10 @@ async fn tail(args: Tail) -> anyhow::Result<ExitCode> {
 
 async fn follow(args: Follow) -> anyhow::Result<ExitCode> {
     let client = Client::new(&args.connect).await?;
-    let cursor = Cursor::open(&client, &args.consumer, &args.types)?;
+    let about = args.about.parameters();
+    let cursor = Cursor::open(&client, &args.consumer, (&args.types, &about))?;
     let after = Some(cursor.read()?);
-    let selection = Selection { types: args.types, after, ..Selection::default() };
+    let selection = Selection { types: args.types, after, about, ..Selection::default() };
     let shown = journal::follow(&client, &selection, |event| {
         print(args.format, &event);
         cursor.write(event["seq"].as_u64().unwrap_or_default())
@@ -213,7 +221,7 @@ struct Cursor {
 }
 
 impl Cursor {
-    fn open(client: &Client, name: &str, types: &[String]) -> anyhow::Result<Self> {
+    fn open(client: &Client, name: &str, choice: Choice<'_>) -> anyhow::Result<Self> {
         let server: String = client
             .server
             .chars()
@@ -221,7 +229,7 @@ impl Cursor {
             .collect();
         let dir = state_dir()?.join(server).join(client.account.as_str());
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        Ok(Self { path: dir.join(cursor_file(name, types)) })
+        Ok(Self { path: dir.join(cursor_file(name, choice)) })
     }
 
     fn read(&self) -> anyhow::Result<u64> {
@@ -243,25 +251,31 @@ impl Cursor {
     }
 }
 
-/// Each choice of types has a place of its own: what one passed over, another still shows.
-fn cursor_file(name: &str, types: &[String]) -> String {
-    if types.is_empty() {
+/// The types that a consumer shows, and what they must be about.
+type Choice<'a> = (&'a [String], &'a [(&'static str, String)]);
+
+/// Each choice has a place of its own: what one passed over, another still shows.
+fn cursor_file(name: &str, (types, about): Choice<'_>) -> String {
+    if types.is_empty() && about.is_empty() {
         return format!("{name}.seq");
     }
     let mut types = types.to_vec();
+    types.extend(about.iter().map(|(field, value)| format!("{field}={value}")));
     types.sort_unstable();
     types.dedup();
     format!("{name}.{}.seq", Revision::of(types.join("\n").as_bytes()))
 }
 
-fn state_dir() -> anyhow::Result<PathBuf> {
+/// Where the command line keeps where it left off.
+pub(crate) fn state_dir() -> anyhow::Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let dir = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")));
     let dir = dir.context("neither XDG_STATE_HOME nor HOME is set, so no cursor can be kept")?;
     Ok(dir.join("aofctl"))
 }
 
-fn consumer_name(text: &str) -> Result<String, String> {
+/// A name that is a file's.
+pub(crate) fn plain_name(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if !text.is_empty() && text.len() <= 64 && text.chars().all(plain) {
         return Ok(text.to_owned());
@@ -288,18 +302,21 @@ mod tests {
     #[test]
     fn each_choice_of_types_has_its_own_cursor() {
         let file = |types: &[&str]| {
-            cursor_file("billing", &types.iter().map(ToString::to_string).collect::<Vec<_>>())
+            let types: Vec<String> = types.iter().map(ToString::to_string).collect();
+            cursor_file("billing", (&types, &[]))
         };
         assert_eq!(file(&[]), "billing.seq");
         assert_eq!(file(&["run.*", "action.*"]), file(&["action.*", "run.*"]));
         assert_ne!(file(&["run.*"]), file(&["action.*"]));
+        let of = |flow: &str| cursor_file("billing", (&[], &[("flow", flow.to_owned())]));
+        assert!(of("prod") != of("dev") && of("prod") != "billing.seq");
     }
 
     #[test]
     fn consumer_names_stay_in_their_directory() {
         for bad in ["", "../x", "a/b", "a.b", "ä"] {
-            assert!(consumer_name(bad).is_err(), "{bad}");
+            assert!(plain_name(bad).is_err(), "{bad}");
         }
-        assert!(consumer_name("billing-2").is_ok());
+        assert!(plain_name("billing-2").is_ok());
     }
 }

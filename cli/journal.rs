@@ -10,6 +10,7 @@ use reqwest::{Method, Url};
 use serde_json::Value;
 
 use crate::client::{Client, ClientError};
+use crate::lines::Lines;
 
 /// Pauses between two tries to reconnect, in ms; the last is repeated.
 const RECONNECT_MS: [u64; 5] = [250, 500, 1_000, 2_000, 5_000];
@@ -27,6 +28,8 @@ pub struct Selection {
     pub tail: Option<usize>,
     /// Only of one message or run: the parameter's name and the id.
     pub of: Option<(&'static str, String)>,
+    /// Only about these: parameters of the journal.
+    pub about: Vec<(&'static str, String)>,
 }
 
 impl Selection {
@@ -38,6 +41,7 @@ impl Selection {
         query.extend(self.after.map(|seq| ("after", seq.to_string())));
         query.extend(self.tail.map(|n| ("tail", n.to_string())));
         query.extend(self.of.clone());
+        query.extend(self.about.iter().cloned());
         let url = Url::parse_with_params("http://node/events", query).expect("a constant URL");
         format!("/events?{}", url.query().unwrap_or_default())
     }
@@ -55,19 +59,9 @@ pub async fn history(
     let request = client
         .of_account(Method::GET, &selection.path(false))
         .header(ACCEPT, "application/x-ndjson, application/problem+json");
-    let mut pieces = client.send(request).await?.bytes_stream();
-    let mut rest: Vec<u8> = Vec::new();
-    while let Some(piece) = pieces.next().await {
-        rest.extend_from_slice(&piece.map_err(|error| client.unreachable(error))?);
-        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            if !line.trim_ascii().is_empty() {
-                each(read(client, &line)?);
-            }
-        }
-    }
-    if !rest.trim_ascii().is_empty() {
-        each(read(client, &rest)?);
+    let mut lines = Lines::of(client.send(request).await?);
+    while let Some(line) = lines.next().await.map_err(|error| client.unreachable(error))? {
+        each(read(client, &line)?);
     }
     Ok(())
 }

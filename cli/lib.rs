@@ -1,5 +1,7 @@
 //! The command line: one file a command, and the only crate that knows every other.
 
+mod about;
+pub mod apply;
 pub mod approvals;
 pub mod chat;
 pub mod client;
@@ -12,10 +14,13 @@ mod findings;
 pub mod generate;
 pub mod journal;
 pub mod keys;
+mod lines;
 mod log;
 mod lost;
 pub mod output;
 mod reload;
+pub mod replay;
+pub mod replays;
 mod room;
 mod run_tool;
 pub mod serve;
@@ -63,6 +68,12 @@ enum Command {
     Approvals(approvals::Args),
     /// The journal: live, from a cursor, or one message as a tree
     Events(events::Args),
+    /// Show a slice of the past, decide it again under another configuration, save it
+    Replay(Box<replay::Args>),
+    /// List, pause, take up and give up replays that let messages come in again
+    Replays(replays::Args),
+    /// Put manifests in place, after telling what the newest traffic would have become
+    Apply(apply::Args),
     /// What could not be done: list, show, retry, abandon
     DeadLetters(dead_letters::Args),
     /// Make, list and revoke API keys
@@ -107,6 +118,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Chat(args) => chat::run(args).await,
         Command::Approvals(args) => approvals::run(args).await,
         Command::Events(args) => events::run(args).await,
+        Command::Replay(args) => replay::run(*args).await,
+        Command::Replays(args) => replays::run(args).await,
+        Command::Apply(args) => apply::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::Keys(args) => keys::run(args).await,
         Command::Explain(args) => explain::run(args).await,

@@ -6,6 +6,7 @@ mod disk;
 mod emulate;
 mod fence;
 mod fixtures;
+mod incident;
 mod isolation;
 mod leftovers;
 mod models;
