@@ -1,7 +1,7 @@
 //! Benchmarks of a whole node, with the ceiling of the same machine from the same run.
 //!
 //! `cargo bench --bench load` prints throughput, latency at half load, memory, start time,
-//! what approval, fairness and recovery from `kill -9` come to. The load generator and a stand-in for Slack's API share the machine with the node.
+//! what approval, fairness, recovery from `kill -9` and replay come to. The load generator and a stand-in for Slack's API share the machine with the node.
 //! `cargo bench --bench load -- throughput` runs one part.
 
 mod approval;
@@ -9,6 +9,7 @@ mod ceiling;
 mod client;
 mod fairness;
 mod recovery;
+mod replay;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -178,6 +179,9 @@ async fn main() {
     }
     if runs("recovery") {
         recovery::run().await;
+    }
+    if runs("replay") {
+        replay::run().await;
     }
 }
 
