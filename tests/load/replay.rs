@@ -108,7 +108,7 @@ fn publication(n: u64) -> Publication {
         channel: Channel { id: channel, name: None, direct: false },
         thread: None,
         reply_to: None,
-        user: User { id: format!("U{:08}", n % 1_000), name: None },
+        user: User::new(format!("U{:08}", n % 1_000)),
         text: format!("please deploy the service of team {} to production, number {n}", n % 10),
         media: Vec::new(),
         event_id,

@@ -60,7 +60,7 @@ fn input(number: u128, text: &str) -> Input {
         channel: Channel { id: "C0000001".to_owned(), name: None, direct: false },
         thread: None,
         reply_to: None,
-        user: User { id: "U1".to_owned(), name: None },
+        user: User::new("U1"),
         text: text.to_owned(),
         media: Vec::new(),
         event_id: number.to_string(),

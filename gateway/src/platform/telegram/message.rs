@@ -200,11 +200,11 @@ impl Source<'_> {
 fn author(sent: &Sent) -> Option<User> {
     if let Some(chat) = &sent.sender_chat {
         let name = sent.author_signature.clone().or_else(|| chat.title.clone());
-        return Some(User { id: format!("chat:{}", chat.id), name });
+        return Some(User::new(format!("chat:{}", chat.id)).named(name));
     }
     let from = sent.from.as_ref()?;
     let name = from.username.clone().or_else(|| from.first_name.clone());
-    Some(User { id: from.id.to_string(), name })
+    Some(User::new(from.id.to_string()).named(name))
 }
 
 fn media(files: &Files) -> Vec<Media> {

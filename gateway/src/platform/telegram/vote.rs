@@ -112,7 +112,7 @@ impl Source<'_> {
     }
 
     fn voter(&self, from: &From) -> Identity {
-        Identity { platform: self.instance.platform.clone(), user: from.id.to_string() }
+        Identity::new(self.instance.platform.clone(), from.id.to_string())
     }
 }
 
