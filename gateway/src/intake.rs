@@ -1,9 +1,12 @@
 //! Takes in what one request of a platform carried: everything in one batch, whole or not at all.
 
+use std::time::Duration;
+
 use aof_shared::config::Instance;
 use aof_shared::ids::MessageId;
 use aof_shared::message::Message;
 use aof_shared::queue::{Publication, QueueError, Receipt};
+use aof_shared::store::{Note, NoteKey};
 use aof_shared::subject::{LiveSubject, Stream};
 use aof_shared::trace::Span;
 use serde_json::{Value, json};
@@ -16,6 +19,9 @@ use crate::platform::Inbound;
 /// What whoever called the bot and said nothing is told.
 const EMPTY_NOTICE: &str =
     "I am here. Mention me again with what you would like me to do, in the same message.";
+
+/// Longest wait for the store to take a note; platforms want their answer within 3 s.
+const KEEP_WAIT_MS: u64 = 700;
 
 /// What became of one thing that came in.
 #[derive(Debug)]
@@ -69,6 +75,23 @@ async fn publish(
     // The publications' spans end here, whatever is done with their receipts.
     parcels.iter_mut().for_each(|parcel| parcel.publishing = None);
     receipts
+}
+
+/// Writes a note about what comes in, before it does. Best effort, and not for long: what
+/// needs it finds another way without it, and the platform waits for its answer.
+pub(crate) async fn keep(app: &App, instance: &Instance, (name, note): (String, Note)) {
+    let key = NoteKey {
+        tenant: instance.tenant.clone(),
+        platform: instance.platform.clone(),
+        instance: instance.name.clone(),
+        name,
+    };
+    let writing = app.node.ports.store.put_note(&key, &note, app.now_ms());
+    match tokio::time::timeout(Duration::from_millis(KEEP_WAIT_MS), writing).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "a note is not kept"),
+        Err(_) => tracing::warn!("a note is not kept: the store takes too long"),
+    }
 }
 
 /// One thing on its way in.

@@ -13,6 +13,7 @@ use aof_shared::clock::UnixMs;
 use aof_shared::config::Instance;
 use aof_shared::message::Message;
 use aof_shared::secret::Secret;
+use aof_shared::store::Note;
 use axum::http::HeaderMap;
 use serde_json::Value;
 
@@ -175,6 +176,12 @@ pub(crate) trait Platform: Send + Sync {
     /// # Errors
     /// [`Malformed`] when it is not what the platform sends.
     fn normalize(&self, signed: &Signed<'_>, instance: &Instance) -> Result<Delivery, Malformed>;
+
+    /// What has to be known again to answer what `delivery` carries, on any node: a note's
+    /// name, and the note. Asked only of what is verified.
+    fn note(&self, _signed: &Signed<'_>, _delivery: &Delivery) -> Option<(String, Note)> {
+        None
+    }
 
     /// Answers the request by which the platform checks that the address is ours.
     fn handshake(&self, _query: &[(String, String)], _instance: &Instance) -> Handshake {

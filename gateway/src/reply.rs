@@ -104,7 +104,8 @@ pub(crate) fn paced(node: &Node) -> Result<Paced, StartError> {
 pub(crate) fn paced_by(node: &Node, caller: Caller) -> Paced {
     let ports = &node.ports;
     let pacer = Pacer::new(Arc::clone(&ports.limits), Arc::clone(&ports.clock));
-    Paced { caller, pacer, accounts: Accounts::new(node.config.clone()) }
+    let accounts = Accounts::new(node.config.clone());
+    Paced { caller, pacer, accounts, store: Arc::clone(&ports.store) }
 }
 
 /// Starts the egress with the given outlets.

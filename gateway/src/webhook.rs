@@ -249,6 +249,9 @@ async fn take(
         span.tag("platform", &instance.platform).tag("instance.name", &instance.name);
         span
     };
+    if let Some(note) = platform.note(&signed, &delivery) {
+        intake::keep(app, &instance, note).await;
+    }
     let taken = intake::take(app, &instance, delivery.items, &open).await?;
     if let Verified { once: Some(fingerprint) } = verified {
         app.seen.remember(fingerprint, now_ms);

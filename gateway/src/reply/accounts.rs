@@ -28,6 +28,12 @@ impl Accounts {
         Self { config, index: Arc::default() }
     }
 
+    /// The configuration in force.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.config.current()
+    }
+
     /// The account of `tenant` with this name; `None` when it has none.
     #[must_use]
     pub fn get(

@@ -60,6 +60,12 @@ impl Pacer {
         Self { limits, clock, free_at: Arc::default(), said }
     }
 
+    /// Now, by the clock that it paces with.
+    #[must_use]
+    pub fn now_ms(&self) -> UnixMs {
+        self.clock.now_ms()
+    }
+
     /// How long `scope` is closed as far as this node knows, in milliseconds.
     #[must_use]
     pub fn wait_ms(&self, scope: &str) -> u64 {

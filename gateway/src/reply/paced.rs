@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aof_shared::config::Instance;
 use aof_shared::ids::ReplyId;
 use aof_shared::message::{Address, Reply, ReplyContent};
+use aof_shared::store::Store;
 
 use super::accounts::Accounts;
 use super::call::{Answer, Caller};
@@ -20,6 +21,8 @@ pub struct Paced {
     pub pacer: Pacer,
     /// Who they are made as.
     pub accounts: Accounts,
+    /// Has what adapters noted.
+    pub store: Arc<dyn Store>,
 }
 
 impl Paced {
