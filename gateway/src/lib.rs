@@ -3,6 +3,7 @@
 mod api;
 mod app;
 mod auth;
+mod connections;
 mod front;
 mod health;
 mod ingress;
@@ -85,6 +86,7 @@ pub async fn start_behind(front: &Front, node: &Node, options: &Options) -> Resu
     reply::start(node).await?;
     resolve::start(node).await;
     let app = app::App::new(node.clone(), options, front.operations.clone());
+    connections::start(&app, reply::discord::Discord::new(reply::paced(node)?));
     front.answer(app::router(&app));
     node.health.up("gateway");
     Ok(())

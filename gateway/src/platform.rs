@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub(crate) mod discord;
 pub(crate) mod slack;
 pub(crate) mod telegram;
 
@@ -190,7 +191,7 @@ pub(crate) trait Platform: Send + Sync {
 }
 
 /// Every platform whose webhooks the gateway takes.
-static PLATFORMS: [&dyn Platform; 2] = [&slack::Slack, &telegram::Telegram];
+static PLATFORMS: [&dyn Platform; 3] = [&discord::Discord, &slack::Slack, &telegram::Telegram];
 
 /// The platform of this name, if the gateway takes its webhooks.
 pub(crate) fn by_name(name: &str) -> Option<&'static dyn Platform> {

@@ -14,6 +14,7 @@ mod claim;
 #[cfg(test)]
 pub(crate) mod contract;
 mod deliver;
+pub mod discord;
 mod journal;
 pub mod pace;
 pub mod paced;
@@ -41,6 +42,7 @@ use self::call::Caller;
 use self::cards::Cards;
 use self::chat::ChatOutlet;
 use self::deliver::Desk;
+use self::discord::DiscordOutlet;
 use self::pace::Pacer;
 use self::paced::Paced;
 use self::port::Outlet;
@@ -82,7 +84,8 @@ pub(crate) type Outlets = HashMap<PlatformName, Arc<dyn Outlet>>;
 /// The outlets of all platforms that are called over HTTP.
 pub(crate) fn outlets(paced: &Paced) -> Outlets {
     let paced = || paced.clone();
-    let outlets: [(&str, Arc<dyn Outlet>); 2] = [
+    let outlets: [(&str, Arc<dyn Outlet>); 3] = [
+        ("discord", Arc::new(DiscordOutlet::new(paced()))),
         ("slack", Arc::new(SlackOutlet::new(paced()))),
         ("telegram", Arc::new(TelegramOutlet::new(paced()))),
     ];

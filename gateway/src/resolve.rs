@@ -23,8 +23,9 @@ use aof_shared::subject::LiveSubject;
 use self::directory::Directory;
 use crate::reply::accounts::Accounts;
 use crate::reply::port::SendError;
-use crate::reply::slack::Slack;
 
+/// Platforms where channels have names that flows may say.
+const NAMING: [&str; 2] = ["discord", "slack"];
 /// Lookups at work or waiting for their admission; more are dropped, and asked for again
 /// with the channel's next message.
 const MAX_LOOKUPS: usize = 1_024;
@@ -63,23 +64,25 @@ pub struct Request {
 
 /// Starts looking names up. Returns at once; what fails is logged and tried again.
 pub async fn start(node: &Node) {
-    let slack = match crate::reply::paced(node) {
-        Ok(paced) => Slack::new(paced),
+    let paced = match crate::reply::paced(node) {
+        Ok(paced) => paced,
         Err(error) => {
             tracing::error!(%error, "channel names cannot be looked up");
             return;
         }
     };
     let resolver = Arc::new(Resolver {
-        directory: Directory::new(slack, node.ports.clone(), node.config.clone()),
+        directory: Directory::new(&paced, node.ports.clone(), node.config.clone()),
         accounts: Accounts::new(node.config.clone()),
         limits: Arc::clone(&node.ports.limits),
         asking: Mutex::default(),
         lifecycle: node.lifecycle.clone(),
         health: node.health.clone(),
     });
-    let listening = Arc::clone(&resolver);
-    node.lifecycle.spawn(listen(node.clone(), listening));
+    for platform in NAMING {
+        let platform = PlatformName::new(platform).expect("a plain constant");
+        node.lifecycle.spawn(listen(node.clone(), Arc::clone(&resolver), platform));
+    }
     node.lifecycle.spawn(watch(node.clone(), resolver));
 }
 
@@ -88,14 +91,14 @@ struct Resolver {
     accounts: Accounts,
     limits: Arc<dyn Limits>,
     /// Lookups at work: the same channel is asked for once.
-    asking: Mutex<HashSet<Request>>,
+    asking: Mutex<HashSet<(PlatformName, Request)>>,
     lifecycle: Lifecycle,
     health: Health,
 }
 
 /// Answers requests until told to stop.
-async fn listen(node: Node, resolver: Arc<Resolver>) {
-    let subject = LiveSubject::resolve(&PlatformName::slack());
+async fn listen(node: Node, resolver: Arc<Resolver>, platform: PlatformName) {
+    let subject = LiveSubject::resolve(&platform);
     loop {
         let mut listener = match node.ports.live.listen(&subject).await {
             Ok(listener) => listener,
@@ -111,7 +114,7 @@ async fn listen(node: Node, resolver: Arc<Resolver>) {
                 signal = listener.next() => signal,
             };
             match signal {
-                Some(payload) => resolver.take(&payload),
+                Some(payload) => resolver.take(&platform, &payload),
                 None => break,
             }
         }
@@ -151,20 +154,21 @@ async fn watch(node: Node, resolver: Arc<Resolver>) {
 }
 
 /// What makes an account another one: whose, which, and what it logs in with where.
-type Account = (TenantId, InstanceName, Option<String>, Option<aof_shared::secret::Secret>);
+type Account =
+    (TenantId, PlatformName, InstanceName, Option<String>, Option<aof_shared::secret::Secret>);
 
 fn needing(snapshot: &Snapshot) -> Vec<(Account, Arc<Instance>)> {
-    let slack = PlatformName::slack();
-    let wants = |i: &&Arc<Instance>| i.platform == slack && i.needs_channel_names;
+    let wants = |i: &&Arc<Instance>| NAMING.contains(&i.platform.as_str()) && i.needs_channel_names;
     let account = |i: &Instance| {
-        (i.tenant.clone(), i.name.clone(), i.api_base_url.clone(), i.bot_token.clone())
+        let Instance { tenant, platform, name, .. } = i.clone();
+        (tenant, platform, name, i.api_base_url.clone(), i.bot_token.clone())
     };
     snapshot.instances.iter().filter(wants).map(|i| (account(i), Arc::clone(i))).collect()
 }
 
 impl Resolver {
     /// Takes a request if it is to be trusted and nobody is at it.
-    fn take(self: &Arc<Self>, payload: &[u8]) {
+    fn take(self: &Arc<Self>, platform: &PlatformName, payload: &[u8]) {
         let Ok(request) = serde_json::from_slice::<Request>(payload) else {
             tracing::debug!("a request for a channel name could not be read");
             return;
@@ -173,21 +177,22 @@ impl Resolver {
         if !plain || request.channel.is_empty() || request.channel.len() > MAX_CHANNEL_BYTES {
             return;
         }
-        let slack = PlatformName::slack();
-        let Some(instance) = self.accounts.get(&request.tenant, &slack, &request.instance) else {
+        let Some(instance) = self.accounts.get(&request.tenant, platform, &request.instance) else {
             tracing::debug!(tenant.id = %request.tenant, "no such account to look a channel up");
             return;
         };
         {
             let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-            if asking.len() >= MAX_LOOKUPS || !asking.insert(request.clone()) {
+            let new = (platform.clone(), request.clone());
+            if asking.len() >= MAX_LOOKUPS || !asking.insert(new) {
                 return;
             }
         }
-        let resolver = Arc::clone(self);
+        let (resolver, platform) = (Arc::clone(self), platform.clone());
         self.lifecycle.spawn(async move {
             resolver.look_up(&instance, &request).await;
-            resolver.asking.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
+            let mut asking = resolver.asking.lock().unwrap_or_else(PoisonError::into_inner);
+            asking.remove(&(platform, request));
         });
     }
 

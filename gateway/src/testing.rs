@@ -1,6 +1,6 @@
 //! A gateway on the embedded backend, over real HTTP, for this crate's tests.
 
-mod refusing;
+pub(crate) mod refusing;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -3,6 +3,7 @@
 
 mod api;
 mod backend;
+mod discord;
 mod emulate;
 mod jaeger;
 mod manifests;
@@ -15,6 +16,7 @@ mod tools;
 
 pub use api::*;
 pub use backend::*;
+pub use discord::*;
 pub use emulate::*;
 pub use jaeger::*;
 pub use manifests::*;

@@ -1,10 +1,14 @@
-//! Reads channel names from Slack into the store, and says when a name moved.
+//! Reads channel names from the platforms into the store, and says when a name moved.
+
+mod servers;
 
 use serde_json::{Value, json};
 
 use aof_shared::config::{Config, Instance};
 use aof_shared::store::{ChannelName, Ports, StoreError};
 
+use crate::reply::discord::Discord;
+use crate::reply::paced::Paced;
 use crate::reply::port::SendError;
 use crate::reply::slack::Slack;
 use crate::reply::slack::client::Method;
@@ -31,13 +35,15 @@ pub(super) struct Cursor {
 /// Knows how names get into the store.
 pub(super) struct Directory {
     slack: Slack,
+    discord: Discord,
     ports: Ports,
     config: Config,
 }
 
 impl Directory {
-    pub(super) fn new(slack: Slack, ports: Ports, config: Config) -> Self {
-        Self { slack, ports, config }
+    pub(super) fn new(paced: &Paced, ports: Ports, config: Config) -> Self {
+        let (slack, discord) = (Slack::new(paced.clone()), Discord::new(paced.clone()));
+        Self { slack, discord, ports, config }
     }
 
     /// Asks for one channel, unless its name is fresh and `changed` is not set.
@@ -55,6 +61,9 @@ impl Directory {
         });
         if fresh && !changed {
             return Ok(());
+        }
+        if instance.platform.as_str() == "discord" {
+            return self.look_up_in_servers(instance, channel).await;
         }
         let body = json!({"channel": channel});
         let answer = self.slack.call(instance, Method::ChannelInfo, channel, &body).await;
@@ -74,6 +83,9 @@ impl Directory {
         instance: &Instance,
         cursor: &mut Option<Cursor>,
     ) -> Result<usize, SendError> {
+        if instance.platform.as_str() == "discord" {
+            return self.read_servers(instance).await.map(|found| found.len());
+        }
         let at = cursor.get_or_insert_default();
         while at.pages < MAX_PAGES {
             let answer = match self.page(instance, at).await {
