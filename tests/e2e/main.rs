@@ -2,6 +2,7 @@
 
 mod cluster;
 mod deploy;
+mod discord;
 mod disk;
 mod emulate;
 mod fence;
