@@ -55,6 +55,7 @@ event_types! {
     ConfigApplied = "config.applied",
     ConfigRejected = "config.rejected",
     ConfigRecorded = "config.recorded",
+    InstanceState = "instance.state",
     DeadLetterAdded = "dead_letter.added",
     DeadLetterRetried = "dead_letter.retried",
     DeadLetterAbandoned = "dead_letter.abandoned",

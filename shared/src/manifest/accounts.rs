@@ -13,6 +13,7 @@ use crate::secret::Secret;
 use super::finding::{At, Finding};
 use super::instance::Account;
 use super::link::error;
+use super::platform::Platform;
 
 /// Where an account is described.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +91,7 @@ impl Accounts {
     /// The name in the manifest, else `default` for the daemon's, else the tenant's name
     /// when the tenant has one account there, else with part of the token's hash.
     pub(super) fn name_all(&mut self, findings: &mut Vec<Finding>) {
+        self.one_default(findings);
         let mut taken: HashSet<(PlatformName, InstanceName)> = HashSet::new();
         let mut count: HashMap<(PlatformName, TenantId), usize> = HashMap::new();
         for entry in &self.entries {
@@ -120,6 +122,21 @@ impl Accounts {
             let free = short.filter(|n| !taken.contains(&(instance.platform.clone(), n.clone())));
             instance.name = free.unwrap_or_else(|| hashed_name(instance));
             taken.insert((instance.platform.clone(), instance.name.clone()));
+        }
+    }
+
+    /// Two accounts of a platform cannot both be meant by an address without a name.
+    fn one_default(&self, findings: &mut Vec<Finding>) {
+        let mut first: HashMap<&PlatformName, &Entry> = HashMap::new();
+        for entry in self.entries.iter().filter(|e| is_default(&e.instance)) {
+            let Some(other) = first.insert(&entry.instance.platform, entry) else { continue };
+            let message = format!(
+                "two accounts of {} have `is_default`; the other is at {}:{}",
+                entry.instance.platform,
+                other.file.display(),
+                other.at.line
+            );
+            findings.push(error("two-defaults", &entry.file, entry.at, message));
         }
     }
 
@@ -158,6 +175,11 @@ impl Accounts {
     pub(super) fn instances(&self) -> Vec<Arc<Instance>> {
         self.entries.iter().map(|entry| Arc::new(entry.instance.clone())).collect()
     }
+}
+
+fn is_default(instance: &Instance) -> bool {
+    let set = instance.settings.get("is_default");
+    set.is_some_and(|value| value.as_bool() == Some(true) || value.as_str() == Some("true"))
 }
 
 fn key(account: &Account) -> Option<Key> {
@@ -219,7 +241,12 @@ const MAX_TENANT_BYTES: usize = 119;
 
 fn hashed_name(instance: &Instance) -> InstanceName {
     let secret = instance.bot_token.as_ref().or(instance.signing_secret.as_ref());
-    let digest = Sha256::digest(secret.map_or("", Secret::expose).as_bytes());
+    let mut content = secret.map_or("", Secret::expose).to_owned();
+    // Numbers of one WhatsApp app share their token.
+    for key in Platform::of_type(instance.platform.as_str()).map_or(&[][..], |p| p.account) {
+        content.extend(instance.settings.get(*key).map(ToString::to_string));
+    }
+    let digest = Sha256::digest(content.as_bytes());
     let tenant: String = instance.tenant.as_str().chars().take(MAX_TENANT_BYTES).collect();
     InstanceName::new(format!("{tenant}-{}", hex::encode(&digest[..4])))
         .expect("a shortened name and hex digits")

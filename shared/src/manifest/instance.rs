@@ -10,6 +10,7 @@ use super::env::is_variable_name;
 use super::finding::At;
 use super::platform::{KeyPair, Platform};
 use super::read::{Fields, Text};
+use super::yaml::Node;
 
 /// An account as one place of the manifests describes it.
 #[derive(Debug, Clone)]
@@ -75,7 +76,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, platform: &'static Platform) -> 
     };
     for (key, by_env) in platform.settings {
         let value = match fields.take(key) {
-            Some(node) => Some(fields.scope.json(node, key)),
+            Some(node) => Some(setting(fields, node, key)),
             None => variable(fields, by_env).map(|value| value.expose().into()),
         };
         account.settings.extend(value.map(|value| ((*key).to_owned(), value)));
@@ -86,7 +87,37 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, platform: &'static Platform) -> 
         let named = account.settings.get("instance_name").and_then(|v| v.as_str());
         account.name = named.and_then(|name| InstanceName::new(name).ok());
     }
+    complete(fields, platform, &account);
     account
+}
+
+/// A setting's value. A number stays as it is written: ids are texts that may look like one.
+fn setting(fields: &Fields<'_, '_>, node: &Node<'_>, key: &str) -> serde_json::Value {
+    match fields.scope.json(node, key) {
+        serde_json::Value::Number(number) => {
+            let written = fields.scope.text(node, key);
+            written.map_or_else(|| number.to_string(), |text| text.value).into()
+        }
+        other => other,
+    }
+}
+
+/// What an account cannot do without, beside its credentials.
+fn complete(fields: &Fields<'_, '_>, platform: &Platform, account: &Account) {
+    let (missing, help) = match platform.name {
+        "whatsapp" if !account.settings.contains_key("phone_number_id") => (
+            "phone_number_id",
+            "messages of its number are told apart by it: see the number in Meta's *API setup*",
+        ),
+        "evolution" if account.api_base_url.is_none() => {
+            ("api_base_url", "answers are sent there: the address of the Evolution API")
+        }
+        _ => return,
+    };
+    if account.attempted {
+        let message = format!("this {} account has no `{missing}`", platform.name);
+        fields.scope.warn_with("incomplete-account", account.at, (message, help.to_owned()));
+    }
 }
 
 /// The credential that one of `keys` holds or names.

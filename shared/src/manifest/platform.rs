@@ -73,7 +73,7 @@ pub(super) static PLATFORMS: [Platform; 12] = [
         types: &["evolution"],
         token: pairs!["api_key", "bot_token"],
         secret: pairs!["webhook_secret", "jwt_key", "signing_secret"],
-        settings: pairs!["instance_name"],
+        settings: pairs!["instance_name", "is_default", "webhook_header", "bot_lid"],
         account: &["instance_name"],
     },
     Platform {
@@ -173,7 +173,9 @@ impl Platform {
         match self.name {
             "slack" => Some(is_slack_id(user, &['U', 'W'], 5)),
             "discord" => Some(is_snowflake(user)),
-            "telegram" => Some(!user.is_empty() && user.bytes().all(|b| b.is_ascii_digit())),
+            "telegram" => Some(is_digits(user)),
+            "whatsapp" => Some(is_phone(user) || is_scoped_id(user)),
+            "evolution" => Some(is_phone(user) || is_person_jid(user)),
             _ => None,
         }
     }
@@ -184,6 +186,8 @@ impl Platform {
             "slack" => "`U` or `W` and capital letters and digits, as `U015VBH1GTZ`",
             "discord" => "17 to 20 digits",
             "telegram" => "digits only",
+            "whatsapp" => "a phone number in digits only, as `15550002000`, or `US.1349…`",
+            "evolution" => "a phone number in digits only, as `15550002000`, or `…@lid`",
             _ => "one word",
         }
     }
@@ -196,6 +200,31 @@ fn is_slack_id(id: &str, first: &[char], least: usize) -> bool {
     rest.is_some_and(|rest| {
         rest.len() >= least && rest.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
     })
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// A phone number with its country's code: E.164 without the plus sign.
+fn is_phone(text: &str) -> bool {
+    (7..=15).contains(&text.len()) && is_digits(text)
+}
+
+/// An id that Meta gives a person towards one business, or towards several linked ones.
+fn is_scoped_id(text: &str) -> bool {
+    let Some((country, id)) = text.split_once('.') else { return false };
+    let id = id.strip_prefix("ENT.").unwrap_or(id);
+    let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric());
+    country.len() == 2 && country.bytes().all(|b| b.is_ascii_uppercase()) && plain(id)
+}
+
+/// A person's address on WhatsApp.
+fn is_person_jid(text: &str) -> bool {
+    let server = |(user, server): (&str, &str)| {
+        is_digits(user) && matches!(server, "s.whatsapp.net" | "lid")
+    };
+    text.split_once('@').is_some_and(server)
 }
 
 fn is_snowflake(id: &str) -> bool {
@@ -247,6 +276,26 @@ mod tests {
         ] {
             let platform = Platform::of_type(kind).expect(kind);
             assert_eq!(platform.is_channel_name(channel), is_name, "{kind} {channel}");
+        }
+    }
+
+    #[test]
+    fn people_on_phones_are_numbers_or_ids_and_nothing_between() {
+        for (kind, id, expected) in [
+            ("whatsapp", "15550002000", true),
+            ("whatsapp", "US.13491208655302741918", true),
+            ("whatsapp", "US.ENT.11815799212886844830", true),
+            ("whatsapp", "+15550002000", false),
+            ("whatsapp", "15550002000@s.whatsapp.net", false),
+            ("whatsapp", "ann", false),
+            ("evolution", "15550002000", true),
+            ("evolution", "15550002000@s.whatsapp.net", true),
+            ("evolution", "82334925746303@lid", true),
+            ("evolution", "120363403554000000@g.us", false),
+            ("evolution", "+1 555", false),
+        ] {
+            let platform = Platform::of_type(kind).expect(kind);
+            assert_eq!(platform.is_user_id(id), Some(expected), "{kind} {id}");
         }
     }
 
