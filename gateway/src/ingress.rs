@@ -1,6 +1,7 @@
 //! Publishes what came in: a message with its `message.accepted`, or a vote. Answers after the receipt.
 
 use aof_shared::action::{ActionMessage, Vote, VoteTarget};
+use aof_shared::config::Instance;
 use aof_shared::event::{Event, EventType};
 use aof_shared::ids::{AgentName, EventId, MessageId, ReplyId, TenantId};
 use aof_shared::message::{Message, PINNED_AGENT, Reply, ReplyContent};
@@ -172,6 +173,27 @@ pub(crate) fn notice(message: &Message, text: &str, trace: TraceContext) -> Publ
         .expect("a reply has only text keys")
         .ordered_by(format!("{platform}/{instance}/{}", channel.id))
         .with_header(TRACEPARENT, trace.traceparent())
+}
+
+/// How an account is linked to its platform now, in the platform's own word and code.
+pub(crate) fn state(
+    app: &App,
+    instance: &Instance,
+    (state, reason): (&str, Option<u64>),
+    trace: TraceContext,
+) -> Publication {
+    tracing::info!(tenant.id = %instance.tenant, instance.name = %instance.name,
+        platform = %instance.platform, state, reason, "instance state");
+    let id = EventId(Uuid::now_v7());
+    let mut event =
+        Event::new(id, &instance.tenant, EventType::InstanceState, app.now_ms()).with(json!({
+            "platform": instance.platform,
+            "instance": instance.name,
+            "state": state,
+            "reason": reason,
+        }));
+    event.trace_id = Some(trace.trace_id());
+    traced(&event, trace)
 }
 
 /// `event` as a publication of `trace`.

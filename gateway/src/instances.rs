@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aof_shared::config::{Config, Instance, Snapshot};
 use aof_shared::secret::Secret;
 
-use crate::platform::{Claim, Facts, Platform, Signed, Verified, setting};
+use crate::platform::{Claim, Facts, Platform, Sharing, Signed, Verified, setting};
 
 /// Secrets tried for one request on a route without an instance: about 1 ms for a full body.
 const MAX_SECRETS_TRIED: usize = 16;
@@ -74,11 +74,17 @@ impl Index {
     }
 }
 
+/// Whether the instance is the one that an address without a name means.
+pub(crate) fn is_default(instance: &Instance) -> bool {
+    let set = instance.settings.get("is_default");
+    set.is_some_and(|value| value.as_bool() == Some(true) || value.as_str() == Some("true"))
+}
+
 /// Who a request is from.
 #[derive(Debug)]
 pub(crate) enum Authenticated {
-    /// This instance's credential verified.
-    As(Arc<Instance>, Verified),
+    /// A credential verified, and these instances of it are meant; at least one.
+    As(Vec<Arc<Instance>>, Verified),
     /// A credential verified that several tenants' instances share, and nothing in the
     /// request says which of them it is.
     Ambiguous,
@@ -96,10 +102,13 @@ pub(crate) fn authenticate(
     let facts = platform.facts();
     let needs_claim = candidates.len() > 1 || candidates.iter().any(|i| is_pinned(facts, i));
     let claim = if needs_claim { platform.claim(signed) } else { Claim::default() };
-    let fits: Vec<_> = candidates.iter().filter(|i| claim.fits(facts, i)).collect();
+    let each = platform.sharing() == Sharing::Each;
+    let (fits, others): (Vec<_>, Vec<_>) =
+        candidates.iter().partition(|instance| claim.fits(facts, instance));
+    let others = if each { others } else { Vec::new() };
     let mut tried: Vec<&Secret> = Vec::new();
-    for instance in &fits {
-        let Some(secret) = &instance.signing_secret else { continue };
+    for instance in fits.iter().chain(&others) {
+        let Some(secret) = platform.secret(instance) else { continue };
         if tried.contains(&secret) {
             continue;
         }
@@ -108,11 +117,9 @@ pub(crate) fn authenticate(
         }
         tried.push(secret);
         if let Some(verified) = platform.verify(signed, secret, instance) {
-            let owners = fits.iter().filter(|i| i.signing_secret.as_ref() == Some(secret));
-            return match owner(facts, owners.copied()) {
-                Some(instance) => Authenticated::As(instance.clone(), verified),
-                None => Authenticated::Ambiguous,
-            };
+            let owners = fits.iter().filter(|i| platform.secret(i) == Some(secret)).copied();
+            let owners = if each { every(facts, owners, instance) } else { one(facts, owners) };
+            return owners.map_or(Authenticated::Ambiguous, |o| Authenticated::As(o, verified));
         }
     }
     Authenticated::Nobody
@@ -120,16 +127,41 @@ pub(crate) fn authenticate(
 
 /// The one that names its workspace before those that do not; `None` when instances of
 /// several tenants are left.
-fn owner<'a>(
+fn one<'a>(
     facts: &Facts,
     owners: impl Iterator<Item = &'a Arc<Instance>>,
-) -> Option<&'a Arc<Instance>> {
+) -> Option<Vec<Arc<Instance>>> {
     let mut owners: Vec<_> = owners.collect();
     if owners.iter().any(|i| is_pinned(facts, i)) {
         owners.retain(|i| is_pinned(facts, i));
     }
     let first = *owners.first()?;
-    owners.iter().all(|i| i.tenant == first.tenant).then_some(first)
+    owners.iter().all(|i| i.tenant == first.tenant).then(|| vec![first.clone()])
+}
+
+/// One for each pin, else `verified`, to which nothing in the request is addressed; `None` when
+/// several tenants claim one pin.
+fn every<'a>(
+    facts: &Facts,
+    owners: impl Iterator<Item = &'a Arc<Instance>>,
+    verified: &Arc<Instance>,
+) -> Option<Vec<Arc<Instance>>> {
+    let mut kept: Vec<Arc<Instance>> = Vec::new();
+    for owner in owners {
+        match kept.iter().find(|other| same_pins(facts, other, owner)) {
+            None => kept.push(owner.clone()),
+            Some(other) if other.tenant == owner.tenant => {}
+            Some(_) => return None,
+        }
+    }
+    if kept.is_empty() {
+        kept.push(verified.clone());
+    }
+    Some(kept)
+}
+
+fn same_pins(facts: &Facts, a: &Instance, b: &Instance) -> bool {
+    facts.pins.iter().all(|name| setting(a, name) == setting(b, name))
 }
 
 fn is_pinned(facts: &Facts, instance: &Instance) -> bool {

@@ -108,6 +108,7 @@ enum What {
     Notice,
     Vote(Uuid),
     ChannelChanged(String),
+    State,
     Ignored(&'static str),
 }
 
@@ -131,6 +132,11 @@ impl Parcel {
             Inbound::Ignored(reason) => return Self::silent(What::Ignored(reason)),
             Inbound::ChannelChanged { channel } => {
                 return Self::silent(What::ChannelChanged(channel));
+            }
+            Inbound::State { state, reason } => {
+                whole = open();
+                batch.push(ingress::state(app, instance, (state, reason), whole.context()));
+                What::State
             }
             Inbound::Empty(message) => {
                 whole = open();
@@ -168,6 +174,7 @@ impl Parcel {
                 Taken { outcome: "ignored", receipt: json!({ "ignored": reason }) }
             }
             What::Notice => Taken { outcome: "ignored", receipt: json!({ "ignored": "no text" }) },
+            What::State => Taken { outcome: "accepted", receipt: json!({ "noted": true }) },
             What::ChannelChanged(channel) => {
                 look_up_again(app, instance, channel).await;
                 Taken { outcome: "accepted", receipt: json!({ "noted": true }) }

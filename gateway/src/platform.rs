@@ -3,11 +3,15 @@
 //! A platform is one module here (what comes in), one outlet in `reply/` (what goes out),
 //! and one row of the manifests' table (its keys and the shape of its ids).
 
+pub(crate) mod buttons;
 #[cfg(test)]
 pub(crate) mod contract;
 pub(crate) mod discord;
+pub(crate) mod emoji;
+pub(crate) mod evolution;
 pub(crate) mod slack;
 pub(crate) mod telegram;
+pub(crate) mod whatsapp;
 
 use aof_shared::action::Vote;
 use aof_shared::clock::UnixMs;
@@ -46,13 +50,24 @@ pub(crate) enum Unreadable {
     Ignored,
 }
 
+/// Which of several instances a request is for, beside what their pins say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// One: the one whose pins fit.
+    One,
+    /// Each whose pin the body names: accounts of one secret may come in one body. Whom it
+    /// names does not matter to whether it verifies.
+    Each,
+    /// One; on an address without a name the one with `is_default`.
+    Default,
+}
+
 /// A request as received. Nothing in it is trusted before `verify` said yes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Signed<'a> {
     /// The headers.
     pub(crate) headers: &'a HeaderMap,
     /// The event that the address names behind the instance, where [`Facts::event_in_path`].
-    #[expect(dead_code, reason = "the first platform that needs it follows")]
     pub(crate) event: Option<&'a str>,
     /// The raw body, over which the signature goes.
     pub(crate) body: &'a [u8],
@@ -125,6 +140,13 @@ pub(crate) enum Inbound {
         /// The channel's platform id.
         channel: String,
     },
+    /// How the account is linked to its platform now, for the journal.
+    State {
+        /// In a word, such as `open`.
+        state: &'static str,
+        /// The platform's own code.
+        reason: Option<u64>,
+    },
     /// Nothing for us, and why.
     Ignored(&'static str),
 }
@@ -145,11 +167,9 @@ pub(crate) enum Answer {
 pub(crate) enum Handshake {
     /// The platform asks nothing that way: 405.
     Unknown,
-    /// It does not prove that it is the platform: 401.
-    #[expect(dead_code, reason = "the first platform that needs it follows")]
+    /// It does not prove that it is the platform: 403.
     Refused,
     /// This text, exactly, as `text/plain`.
-    #[expect(dead_code, reason = "the first platform that needs it follows")]
     Accepted(String),
 }
 
@@ -166,6 +186,16 @@ pub(crate) trait Platform: Send + Sync {
     /// Reads, without trusting it, where the request says it is from. Asked only where
     /// several instances may be meant, or one is pinned.
     fn claim(&self, signed: &Signed<'_>) -> Claim;
+
+    /// Which of several instances a request is for.
+    fn sharing(&self) -> Sharing {
+        Sharing::One
+    }
+
+    /// What requests of `instance` are verified with.
+    fn secret<'a>(&self, instance: &'a Instance) -> Option<&'a Secret> {
+        instance.signing_secret.as_ref()
+    }
 
     /// Checks in constant time that `secret`'s holder sent exactly this, and its timestamp
     /// where it has one. `instance` has that secret; its settings may say how it is used.
@@ -191,7 +221,13 @@ pub(crate) trait Platform: Send + Sync {
 }
 
 /// Every platform whose webhooks the gateway takes.
-static PLATFORMS: [&dyn Platform; 3] = [&discord::Discord, &slack::Slack, &telegram::Telegram];
+static PLATFORMS: [&dyn Platform; 5] = [
+    &discord::Discord,
+    &evolution::Evolution,
+    &slack::Slack,
+    &telegram::Telegram,
+    &whatsapp::WhatsApp,
+];
 
 /// The platform of this name, if the gateway takes its webhooks.
 pub(crate) fn by_name(name: &str) -> Option<&'static dyn Platform> {

@@ -15,6 +15,7 @@ mod claim;
 pub(crate) mod contract;
 mod deliver;
 pub mod discord;
+pub mod evolution;
 mod journal;
 pub mod pace;
 pub mod paced;
@@ -24,6 +25,7 @@ pub mod shell;
 pub mod slack;
 pub mod split;
 pub mod telegram;
+pub mod whatsapp;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,12 +45,14 @@ use self::cards::Cards;
 use self::chat::ChatOutlet;
 use self::deliver::Desk;
 use self::discord::DiscordOutlet;
+use self::evolution::EvolutionOutlet;
 use self::pace::Pacer;
 use self::paced::Paced;
 use self::port::Outlet;
 use self::room::Room;
 use self::slack::SlackOutlet;
 use self::telegram::TelegramOutlet;
+use self::whatsapp::WhatsAppOutlet;
 
 /// The part's name in health, and the consumer's.
 const PART: &str = "reply";
@@ -84,10 +88,12 @@ pub(crate) type Outlets = HashMap<PlatformName, Arc<dyn Outlet>>;
 /// The outlets of all platforms that are called over HTTP.
 pub(crate) fn outlets(paced: &Paced) -> Outlets {
     let paced = || paced.clone();
-    let outlets: [(&str, Arc<dyn Outlet>); 3] = [
+    let outlets: [(&str, Arc<dyn Outlet>); 5] = [
         ("discord", Arc::new(DiscordOutlet::new(paced()))),
+        ("evolution", Arc::new(EvolutionOutlet::new(paced()))),
         ("slack", Arc::new(SlackOutlet::new(paced()))),
         ("telegram", Arc::new(TelegramOutlet::new(paced()))),
+        ("whatsapp", Arc::new(WhatsAppOutlet::new(paced()))),
     ];
     let named = |name: &str| PlatformName::new(name).expect("a plain constant");
     outlets.into_iter().map(|(name, outlet)| (named(name), outlet)).collect()

@@ -14,10 +14,10 @@ use utoipa_axum::routes;
 use crate::api::body;
 use crate::app::{App, Shared};
 use crate::ingress::ReceiptBody;
-use crate::instances::{Authenticated, authenticate};
+use crate::instances::{Authenticated, authenticate, is_default};
 use crate::intake::{self, Taken};
 use crate::platform::{
-    self, Answer, Delivery, Handshake, Malformed, Platform, Signed, Unreadable, Verified,
+    self, Answer, Delivery, Handshake, Malformed, Platform, Sharing, Signed, Unreadable, Verified,
 };
 use crate::problem::{Problem, ProblemBody};
 
@@ -25,7 +25,7 @@ use crate::problem::{Problem, ProblemBody};
 pub(crate) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(named, handshake))
-        .routes(routes!(unnamed))
+        .routes(routes!(unnamed, unnamed_handshake))
         .routes(routes!(event))
 }
 
@@ -119,7 +119,7 @@ async fn event(
     ),
     responses(
         (status = 200, description = "the challenge as it came", body = String),
-        (status = 401, description = "not with the instance's token", body = ProblemBody),
+        (status = 403, description = "not with the instance's token", body = ProblemBody),
         (status = 404, description = "no such platform or instance", body = ProblemBody),
         (status = 405, description = "the platform asks nothing this way", body = ProblemBody),
     )
@@ -129,20 +129,45 @@ async fn handshake(
     Path((platform, name)): Path<(String, String)>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Response {
-    let Some(platform) = platform::by_name(&platform) else {
-        return Problem::not_found("platform", &platform).into_response();
+    shake(&app, &platform, Some(&name), &query)
+}
+
+/// The same for the address that all instances share; any one's token will do.
+#[utoipa::path(
+    get,
+    path = "/webhook/{platform}",
+    tag = "webhooks",
+    params(("platform" = String, Path, description = "such as `whatsapp`")),
+    responses(
+        (status = 200, description = "the challenge as it came", body = String),
+        (status = 403, description = "not with an instance's token", body = ProblemBody),
+        (status = 404, description = "no such platform", body = ProblemBody),
+        (status = 405, description = "the platform asks nothing this way", body = ProblemBody),
+    )
+)]
+async fn unnamed_handshake(
+    State(app): State<Shared>,
+    Path(platform): Path<String>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Response {
+    shake(&app, &platform, None, &query)
+}
+
+fn shake(app: &App, platform: &str, name: Option<&str>, query: &[(String, String)]) -> Response {
+    let Some(platform) = platform::by_name(platform) else {
+        return Problem::not_found("platform", platform).into_response();
     };
     let name_of = platform.facts().name;
-    let candidates = app.directory.candidates(&app.node.config, name_of, Some(&name));
-    let answers: Vec<_> = candidates.iter().map(|i| platform.handshake(&query, i)).collect();
+    let candidates = app.directory.candidates(&app.node.config, name_of, name);
+    let answers: Vec<_> = candidates.iter().map(|i| platform.handshake(query, i)).collect();
     let accepted = answers.iter().find(|answer| matches!(answer, Handshake::Accepted(_)));
     match accepted.or(answers.first()) {
-        None => Problem::not_found("instance", &name).into_response(),
+        None => Problem::not_found("instance", name.unwrap_or("default")).into_response(),
         Some(Handshake::Unknown) => Problem::wrong_method().into_response(),
         Some(Handshake::Accepted(text)) => text.clone().into_response(),
         Some(Handshake::Refused) => {
             app.count(name_of, "unauthorized");
-            Problem::bad_signature().into_response()
+            Problem::forbidden("the token is not the instance's").into_response()
         }
     }
 }
@@ -165,7 +190,10 @@ async fn receive(app: &App, to: To<'_>, request: Request) -> Response {
     {
         return Problem::not_found("event", event).into_response();
     }
-    let candidates = app.directory.candidates(&app.node.config, facts.name, to.instance);
+    let mut candidates = app.directory.candidates(&app.node.config, facts.name, to.instance);
+    if to.instance.is_none() && platform.sharing() == Sharing::Default {
+        candidates = Arc::new(candidates.iter().filter(|i| is_default(i)).cloned().collect());
+    }
     if candidates.is_empty() {
         return Problem::not_found("instance", to.instance.unwrap_or("default")).into_response();
     }
@@ -225,8 +253,8 @@ async fn take(
     let body = body::read(&parts.headers, body, app.max_body_bytes).await?;
     let now_ms = app.now_ms();
     let signed = Signed { headers: &parts.headers, event, body: &body, now_ms };
-    let (instance, verified) = match authenticate(platform, candidates, &signed) {
-        Authenticated::As(instance, verified) => (instance, verified),
+    let (owners, verified) = match authenticate(platform, candidates, &signed) {
+        Authenticated::As(owners, verified) => (owners, verified),
         Authenticated::Ambiguous => {
             tracing::error!(
                 platform = platform.facts().name,
@@ -240,23 +268,32 @@ async fn take(
     if verified.once.is_some_and(|fingerprint| app.seen.contains(&fingerprint)) {
         return Err(Problem::bad_signature());
     }
-    let delivery = platform
-        .normalize(&signed, &instance)
-        .or_else(|malformed| unreadable(platform, &instance, malformed))?;
-    // A platform's own trace means nothing here, so each thing starts one.
-    let open = || {
-        let mut span = app.span("gateway.webhook", None, &instance.tenant);
-        span.tag("platform", &instance.platform).tag("instance.name", &instance.name);
-        span
-    };
-    if let Some(note) = platform.note(&signed, &delivery) {
-        intake::keep(app, &instance, note).await;
+    // Read for all of them before anything is published. What is published for one before
+    // another fails is a duplicate when the request comes again.
+    let mut deliveries = Vec::with_capacity(owners.len());
+    for instance in &owners {
+        let delivery = platform.normalize(&signed, instance);
+        let delivery = delivery.or_else(|malformed| unreadable(platform, instance, malformed))?;
+        deliveries.push((instance, delivery));
     }
-    let taken = intake::take(app, &instance, delivery.items, &open).await?;
+    let (mut taken, mut answer) = (Vec::new(), Answer::Receipt);
+    for (instance, delivery) in deliveries {
+        // A platform's own trace means nothing here, so each thing starts one.
+        let open = || {
+            let mut span = app.span("gateway.webhook", None, &instance.tenant);
+            span.tag("platform", &instance.platform).tag("instance.name", &instance.name);
+            span
+        };
+        if let Some(note) = platform.note(&signed, &delivery) {
+            intake::keep(app, instance, note).await;
+        }
+        taken.extend(intake::take(app, instance, delivery.items, &open).await?);
+        answer = delivery.answer;
+    }
     if let Verified { once: Some(fingerprint) } = verified {
         app.seen.remember(fingerprint, now_ms);
     }
-    Ok((taken, delivery.answer))
+    Ok((taken, answer))
 }
 
 /// What is done with a verified body that is not what the platform sends.

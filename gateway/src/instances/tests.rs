@@ -36,7 +36,7 @@ fn check(candidates: &[Arc<Instance>], (secret, team): (&str, &str), expected: &
     let signed =
         Signed { headers: &headers, event: None, body: body.as_bytes(), now_ms: AT * 1000 };
     let found = match authenticate(&Slack, candidates, &signed) {
-        Authenticated::As(instance, _) => instance.name.to_string(),
+        Authenticated::As(owners, _) => owners[0].name.to_string(),
         Authenticated::Ambiguous => "ambiguous".to_owned(),
         Authenticated::Nobody => "nobody".to_owned(),
     };
