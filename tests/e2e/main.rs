@@ -11,6 +11,8 @@ mod incident;
 mod isolation;
 mod leftovers;
 mod models;
+mod phone_fixtures;
+mod phones;
 mod platform;
 mod quickstart;
 mod readme;
@@ -19,6 +21,7 @@ mod reload;
 mod retry;
 mod telegram;
 mod traces;
+mod whatsapp_referee;
 
 use std::path::PathBuf;
 
