@@ -100,7 +100,7 @@ async fn read(desk: &Desk, delivery: Delivery) -> Option<(ActionId, Item)> {
         }
         Ok(ActionMessage::Vote(vote)) => match vote::find(desk, &delivery.message, &vote).await {
             Ok(Found::Action(id)) => {
-                let work = Work::Vote(Ballot::new(id, vote, &delivery.message));
+                let work = Work::Vote(Ballot::new(id, *vote, &delivery.message));
                 return Some((id, Item { delivery, work }));
             }
             Ok(Found::NotYet { delay_ms }) => Ok(Handled::Later(delay_ms)),

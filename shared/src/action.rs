@@ -256,7 +256,7 @@ pub enum ActionMessage {
     /// A worker holds an action.
     Held(Box<HeldAction>),
     /// Somebody voted.
-    Vote(Vote),
+    Vote(Box<Vote>),
 }
 
 /// How an approval stands.

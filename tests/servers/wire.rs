@@ -42,7 +42,7 @@ impl Wire {
         let addr = listener.local_addr().expect("a bound socket");
         let (state, seen) = watch::channel(State::Whole);
         let accepting = runtime().spawn(accept(listener, server, seen));
-        Self { addr, server, state, accepting: accepting }
+        Self { addr, server, state, accepting }
     }
 
     /// `url` of the server, by way of this wire.

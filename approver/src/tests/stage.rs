@@ -157,7 +157,7 @@ impl Stage {
         let vote = Vote { target, voter: who(voter), choice, reason: None, cast_at_ms };
         let n = self.votes.fetch_add(1, Ordering::SeqCst);
         let id = EventId::derive(uuid::Uuid::nil(), &format!("vote {n}")).0;
-        self.publish(tenant, id, &ActionMessage::Vote(vote)).await;
+        self.publish(tenant, id, &ActionMessage::Vote(Box::new(vote))).await;
     }
 
     async fn publish(&self, tenant: &TenantId, id: uuid::Uuid, message: &ActionMessage) {
