@@ -100,10 +100,10 @@ impl Consumers {
     /// Asks a consumer's leader, and leads meanwhile when nobody else does.
     async fn look(&self, stream: Stream, name: &str) -> Result<Vec<Backlog>, QueueError> {
         let subject = self.link.space.progress(stream, name);
-        let (progress, _) = log::read(&self.link, &subject)
+        let written = log::read(&self.link, &subject)
             .await
             .map_err(|error| unavailable("NATS did not tell of a consumer", Some(error.into())))?;
-        let rest = Some(progress.rest).filter(|rest| !rest.is_empty());
+        let rest = Some(written.progress.rest).filter(|rest| !rest.is_empty());
         let spec = ConsumerSpec {
             stream,
             name: name.to_owned(),

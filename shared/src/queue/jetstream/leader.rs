@@ -23,7 +23,7 @@ use super::consumers::ROUTER;
 use super::desk::{Desk, Effect, Handing, ReplyTo};
 use super::fetch::fetch;
 use super::lead::Standing;
-use super::log::{Log, LogError};
+use super::log::{Log, LogError, SNAPSHOT_EVERY};
 use super::member::Member;
 use super::message::Incoming;
 use super::progress::Change;
@@ -33,8 +33,6 @@ use super::sweep::{self, Sweep, Swept};
 
 /// Requests and messages taken in before answers are sent again.
 const MAX_ROUND: usize = 512;
-/// Records between two snapshots.
-const SNAPSHOT_EVERY: u64 = 256;
 /// Time between two sweeps.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Time between two looks for routed messages that are too old.

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, pull};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream as Handle};
 use bytes::Bytes;
+use futures_util::StreamExt;
 
 use crate::queue::BoxError;
 use crate::subject::Stream;
@@ -18,6 +20,12 @@ use super::connect::Link;
 use super::inventory;
 use super::progress::{Change, Progress, Record};
 
+/// Records between two snapshots, whoever wrote them: what the next leader reads.
+pub(super) const SNAPSHOT_EVERY: u64 = 256;
+/// Records asked of the server at once.
+const PAGE: usize = 512;
+/// The server forgets a reader that did not end in order after this long.
+const FORGET_MS: u64 = 5_000;
 /// Longest wait for one append, in milliseconds.
 const APPEND_MS: u64 = 1_000;
 /// Tries of one append, and of an announcement.
@@ -62,15 +70,72 @@ async fn handle(link: &Link) -> Result<Handle<()>, LogError> {
     link.context.get_stream_no_info(&link.names.progress).await.map_err(away)
 }
 
-/// Everything in the log, and the place of its last record.
-pub(super) async fn read(link: &Link, subject: &str) -> Result<(Progress, u64), LogError> {
-    let handle = handle(link).await?;
-    let (mut progress, mut last) = (Progress::default(), 0);
-    while let Some(message) = next(&handle, subject, last + 1).await? {
-        last = message.sequence;
-        progress.apply(&Record::decode(message.payload).map_err(away)?);
+/// What a log says.
+#[derive(Default)]
+pub(super) struct Written {
+    /// All records together.
+    pub(super) progress: Progress,
+    /// The place of the last one.
+    last: u64,
+    /// How many there are.
+    records: u64,
+}
+
+impl Written {
+    fn take(&mut self, place: u64, record: Bytes) -> Result<(), LogError> {
+        self.progress.apply(&Record::decode(record).map_err(away)?);
+        self.last = place;
+        self.records += 1;
+        Ok(())
     }
-    Ok((progress, last))
+}
+
+/// Reads a whole log: most of it at once, then what a server that lags has not seen yet from
+/// the stream's leader, record by record.
+pub(super) async fn read(link: &Arc<Link>, subject: &str) -> Result<Written, LogError> {
+    let mut written = Written::default();
+    for (place, record) in at_once(link, subject).await.map_err(away)? {
+        written.take(place, record)?;
+    }
+    let handle = handle(link).await?;
+    while let Some(message) = next(&handle, subject, written.last + 1).await? {
+        written.take(message.sequence, message.payload)?;
+    }
+    Ok(written)
+}
+
+/// Place and content of each record that one server has.
+async fn at_once(link: &Arc<Link>, subject: &str) -> Result<Vec<(u64, Bytes)>, BoxError> {
+    let config = pull::Config {
+        ack_policy: AckPolicy::None,
+        filter_subject: subject.to_owned(),
+        inactive_threshold: Duration::from_millis(FORGET_MS),
+        memory_storage: true,
+        num_replicas: 1,
+        ..pull::Config::default()
+    };
+    let context = &link.context;
+    let made = context.create_consumer_on_stream(config, &link.names.progress);
+    let reader: Consumer<pull::Config> = made.await?;
+    let (mut left, mut found) = (reader.cached_info().num_pending, Vec::new());
+    while left > 0 {
+        let (mut page, before) = (reader.fetch().max_messages(PAGE).messages().await?, left);
+        while let Some(message) = page.next().await {
+            let message = message?;
+            let info = message.info()?;
+            left = info.pending;
+            found.push((info.stream_sequence, message.payload.clone()));
+        }
+        if left == before {
+            break; // the rest is read one by one
+        }
+    }
+    let (forget, name) = (Arc::clone(link), reader.cached_info().name.clone());
+    link.lifecycle.spawn(async move {
+        let stream = &forget.names.progress;
+        let _ = forget.context.delete_consumer_from_stream(&name, stream).await;
+    });
+    Ok(found)
 }
 
 async fn next(
@@ -94,7 +159,7 @@ impl Log {
     ) -> Result<(Self, Progress), LogError> {
         let subject = link.space.progress(stream, name);
         for _ in 0..MAX_TRIES {
-            let (mut progress, last) = read(link, &subject).await?;
+            let Written { mut progress, last, records } = read(link, &subject).await?;
             if progress.epoch > 0 && progress.rest != rest {
                 let (found, wanted) = (progress.rest, rest.to_owned());
                 return Err(LogError::OtherRest { found, wanted });
@@ -114,6 +179,9 @@ impl Log {
                     "the stream lost messages that were settled already: a server lost its disk \
                      or power without `sync_interval: always`"
                 );
+                log.snapshot(progress.snapshot()).await?;
+            } else if records >= SNAPSHOT_EVERY {
+                // Leaders that do not last write none: the log would grow with each.
                 log.snapshot(progress.snapshot()).await?;
             }
             return Ok((log, progress));

@@ -1,6 +1,7 @@
 //! The contract against the oldest and the newest server, and one that syncs every write.
 
 mod dispatching;
+mod log;
 mod opening;
 mod outage;
 mod publishing;
