@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::Worker;
+use crate::lease::Lease;
 use crate::tool::RunDir;
 use crate::tool::mask::Mask;
 
@@ -183,6 +184,8 @@ pub(crate) struct Job {
     pub(crate) source: Stored,
     /// Who works on the run as long as no later delivery of it is begun.
     pub(crate) holder: Uuid,
+    /// Whether that may have changed without its knowing.
+    pub(crate) lease: Lease,
     pub(crate) setup: Setup,
     pub(crate) mask: Mask,
     /// The span of the work on the delivery; the publisher's until that is open.
@@ -205,6 +208,7 @@ impl Job {
             mask: Mask::of(&setup.flow.context),
             trace: TraceContext::of(&source.headers),
             cause: causation(&source.headers),
+            lease: Lease::of(worker.options.ack_wait_ms),
             began_at_ms: worker.now_ms(),
             worker,
             task,
@@ -230,6 +234,11 @@ impl Job {
     /// The run has begun: from now on publications carry `run.started` before them.
     pub(crate) fn mark_begun(&self) {
         self.begun.store(true, Ordering::Release);
+    }
+
+    /// True once the store knows of the run.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// True while `run.started` waits for a publication to go with.

@@ -9,6 +9,7 @@ mod consume;
 mod finish;
 pub mod guard;
 mod job;
+mod lease;
 mod model;
 mod recording;
 mod schedule;

@@ -88,9 +88,16 @@ async fn judged(run: &mut Run<'_>, call: Call, span: &mut Span) -> Result<Next, 
         record(run, result_of(&call, command, text, outcome), Some(judged)).await?;
         return Ok(Next::Go);
     }
+    if job.lease.is_over() {
+        return Err(Interrupted::Superseded);
+    }
     run.checkpoint.pending =
         Some(Pending::Started { call: call.clone(), command: command.clone() });
     run.save().await?;
+    // Frozen meanwhile: the others take what was saved for a start, and have gone on.
+    if job.lease.is_over() {
+        return Err(Interrupted::Superseded);
+    }
     run.stream.step(format!("running `{command}`")).await;
     let (outcome, text) = execute(job, program, argv[1..].to_vec(), &call.tool).await;
     tag_outcome(span, &outcome);

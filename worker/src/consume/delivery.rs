@@ -325,6 +325,10 @@ async fn supervise(job: &Job, delivery: &Delivery, held: &Demand) -> Result<Work
 /// for the next publication of the run, whose command goes on.
 async fn announce(job: &Job) {
     tokio::time::sleep(EAGER_START).await;
+    // A store that is slow, or away, lets it begin later; the wait ends with the run.
+    while !job.has_begun() {
+        tokio::time::sleep(EAGER_START).await;
+    }
     if job.owes_start()
         && let Err(error) = job.publish(Vec::new()).await
     {
@@ -334,12 +338,20 @@ async fn announce(job: &Job) {
 
 /// Says that the run lives. `false`: another worker took it over meanwhile.
 async fn keep(job: &Job, delivery: &Delivery, held: &Demand) -> bool {
-    if let Err(error) = delivery.extend().await {
-        tracing::debug!(run.id = %job.task.run, error = %error, "ack wait was not extended");
+    let asked = Instant::now();
+    match delivery.extend().await {
+        Ok(()) => job.lease.renew(asked),
+        Err(error) => {
+            tracing::debug!(run.id = %job.task.run, error = %error, "ack wait was not extended");
+        }
     }
     let limits = &job.worker.node.ports.limits;
+    let asked = Instant::now();
     match limits.renew(held).await {
-        Ok(true) => true,
+        Ok(true) => {
+            job.lease.renew(asked);
+            true
+        }
         // The limiter forgot them; if they are still free they are ours again.
         Ok(false) => !matches!(limits.admit(held).await, Ok(Admission::Deferred { .. })),
         Err(error) => {
