@@ -21,7 +21,8 @@ use uuid::Uuid;
 
 use super::plan::Plan;
 use super::{Args, Role};
-use crate::{lost, reload, room};
+use crate::room::{self, Probe};
+use crate::{lost, reload};
 
 /// Holds the operator's key of a cluster; better than a file where nodes come and go.
 const ADMIN_KEY: &str = "AOF_ADMIN_KEY";
@@ -66,22 +67,25 @@ pub(super) async fn start(
     base: &Base,
 ) -> anyhow::Result<Started> {
     let daemon = Arc::clone(&snapshot.daemon);
+    // What the environment gets wrong is said before anything is waited for.
+    let tracer = tracer(base)?;
     let listen = args.listen.clone().unwrap_or_else(|| daemon.listen.clone());
     let options = aof_gateway::Options::new(listen);
     let front = aof_gateway::listen(&options, &base.health, &base.metrics, &base.lifecycle).await?;
     let mut node = Node {
         ports: open(args, plan, base).await?,
         config: Config::new(snapshot),
-        tracer: tracer(base)?,
+        tracer,
         metrics: Arc::clone(&base.metrics),
         health: base.health.clone(),
         members: members::Members::default(),
         lifecycle: base.lifecycle.clone(),
     };
     if plan.cluster.is_some() {
+        room::watch(&mut node, Probe::Journal { node: plan.node_id.clone() });
         join(&node, plan, &front);
     } else {
-        room::watch(&mut node, &args.data_dir);
+        room::watch(&mut node, Probe::disk(&args.data_dir));
     }
     if plan.has(Role::Gateway) {
         operator_key(args, plan, &node).await?;

@@ -56,6 +56,7 @@ event_types! {
     ConfigRejected = "config.rejected",
     ConfigRecorded = "config.recorded",
     InstanceState = "instance.state",
+    StorageRecovered = "storage.recovered",
     DeadLetterAdded = "dead_letter.added",
     DeadLetterRetried = "dead_letter.retried",
     DeadLetterAbandoned = "dead_letter.abandoned",
