@@ -36,6 +36,9 @@ pub(super) struct Link {
 impl Link {
     /// Prepares the way to `url`; nothing is sent yet.
     pub(super) fn new(url: &str) -> RedisResult<Self> {
+        // `rediss://` asks rustls for the process's provider, which two libraries of ours bring
+        // one of each; whoever installed one before keeps it.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let info = url.into_connection_info()?;
         // Without it, the second of two short requests waits for the first one's answer.
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
