@@ -1,6 +1,6 @@
 //! Edits of manifests while a node runs: applied or rejected, logged and journaled.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use aof_shared::config::Snapshot;
@@ -10,11 +10,14 @@ use aof_shared::manifest::{self, Finding, Reload, Severity, Sources};
 use aof_shared::node::Node;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 /// Edits not journaled yet; a node that falls behind by more logs the rest only.
 const MAX_WAITING: usize = 64;
 /// Findings that one journal entry names.
 const MAX_FINDINGS: usize = 20;
+/// Kinds of edits counted by a node of a cluster; beyond, it forgets all and counts anew.
+const MAX_COUNTED: usize = 10_000;
 /// What the node's warning about an edit concerns.
 const PART: &str = "configuration";
 
@@ -111,7 +114,26 @@ fn concerned(current: &Snapshot, finding: &Finding) -> BTreeSet<TenantId> {
     if owners.is_empty() { BTreeSet::from([TenantId::default_tenant()]) } else { owners }
 }
 
+/// How often each edit was seen: the nodes of a cluster, which all see it, arrive at the same
+/// id and journal it once.
+#[derive(Default)]
+struct Edits(HashMap<EventId, u32>);
+
+impl Edits {
+    fn id(&mut self, (tenant, kind, data): &Entry) -> EventId {
+        let what = format!("{tenant} {} {data}", kind.name());
+        let edit = EventId::derive(Uuid::nil(), &what);
+        if self.0.len() >= MAX_COUNTED {
+            self.0.clear();
+        }
+        let times = self.0.entry(edit).or_default();
+        *times += 1;
+        EventId::derive(edit.0, &times.to_string())
+    }
+}
+
 async fn journal(node: Node, mut told: mpsc::Receiver<Vec<Entry>>) {
+    let mut edits = Edits::default();
     loop {
         let entries = tokio::select! {
             () = node.lifecycle.stopped() => return,
@@ -120,12 +142,36 @@ async fn journal(node: Node, mut told: mpsc::Receiver<Vec<Entry>>) {
         let Some(entries) = entries else { return };
         let now_ms = node.ports.clock.now_ms();
         let revision = node.config.current().revision.clone();
-        let events = entries.into_iter().filter_map(|(tenant, kind, data)| {
-            let id = EventId(uuid::Uuid::now_v7());
+        let alone = node.members.list().is_empty();
+        let events = entries.into_iter().filter_map(|entry| {
+            // One process sees each edit once, and its count would start again with it.
+            let id = if alone { EventId(Uuid::now_v7()) } else { edits.id(&entry) };
+            let (tenant, kind, data) = entry;
             Event::new(id, &tenant, kind, now_ms).under(&revision).with(data).publication().ok()
         });
         if let Err(error) = node.ports.queue.publish(events.collect()).await {
             tracing::warn!(%error, "an edit could not be journaled");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_see_the_same_edits_give_them_the_same_ids() {
+        let entry = |tenant: &str, revision: &str| -> Entry {
+            let tenant = TenantId::new(tenant).expect("a name");
+            (tenant, EventType::ConfigApplied, json!({ "revision": revision }))
+        };
+        let edits = [entry("a", "1"), entry("a", "2"), entry("a", "1"), entry("b", "1")];
+        let [one, other] = [(); 2].map(|()| {
+            let mut seen = Edits::default();
+            edits.each_ref().map(|edit| seen.id(edit))
+        });
+        assert_eq!(one, other);
+        let different: BTreeSet<_> = one.iter().map(|id| id.0).collect();
+        assert_eq!(different.len(), edits.len(), "an edit that comes back is another one");
     }
 }
