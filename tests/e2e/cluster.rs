@@ -1,5 +1,13 @@
 //! A cluster of processes on real servers: any order, outages, drains.
 
+mod balanced;
+mod draining;
+mod encrypted;
+mod full;
+mod neighbours;
+mod refused;
+mod stand;
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

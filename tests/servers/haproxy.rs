@@ -8,6 +8,9 @@ use crate::port::Port;
 use crate::process::{Program, Server, folder};
 use crate::programs;
 
+/// Asks a gateway whether it is ready.
+const READY: &str = "GET /readyz HTTP/1.1\r\nHost: balancer\r\nConnection: close\r\n\r\n";
+
 /// One HAProxy.
 pub struct Haproxy {
     server: Server,
@@ -60,7 +63,7 @@ impl Haproxy {
     /// True while a gateway behind it is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.front.says("GET /readyz HTTP/1.0\r\n\r\n", "HTTP/1.0 200")
+        self.front.says(READY, "HTTP/1.1 200")
     }
 
     /// What it wrote into its log.

@@ -18,6 +18,9 @@ pub const NATS_2_12: &str = "2.12.8";
 /// The newest at hand.
 pub const NATS_NEWEST: &str = "2.15.1";
 
+/// Stands before and after what [`Nats::set_jetstream`] replaces.
+const MORE: &str = "# more";
+
 /// How to start NATS.
 #[derive(Debug, Clone)]
 pub struct NatsOptions {
@@ -29,6 +32,8 @@ pub struct NatsOptions {
     pub login: Option<(String, String)>,
     /// More lines of configuration.
     pub config: String,
+    /// More lines of its section `jetstream`.
+    pub jetstream: String,
 }
 
 impl Default for NatsOptions {
@@ -38,6 +43,7 @@ impl Default for NatsOptions {
             sync_always: false,
             login: None,
             config: String::new(),
+            jetstream: String::new(),
         }
     }
 }
@@ -90,7 +96,8 @@ impl Nats {
         );
         let sync = if options.sync_always { "sync_interval: always" } else { "" };
         let store = dir.join("jetstream");
-        writeln!(config, "jetstream {{ store_dir: \"{}\"\n{sync} }}", store.display())
+        let more = format!("{sync}\n{MORE}\n{}\n{MORE}\n", options.jetstream);
+        writeln!(config, "jetstream {{ store_dir: \"{}\"\n{more}}}", store.display())
             .expect("text");
         if let Some((user, password)) = &options.login {
             writeln!(config, "authorization {{ user: \"{user}\", password: \"{password}\" }}")
@@ -104,6 +111,16 @@ impl Nats {
         };
         let server = Server::new(dir, program);
         Self { server, client, monitor, _route: None, login: options.login.clone() }
+    }
+
+    /// Writes `lines` into its section `jetstream` in place of what stood there; they count
+    /// from the next start.
+    pub fn set_jetstream(&self, lines: &str) {
+        let path = self.dir().join("nats.conf");
+        let config = fs::read_to_string(&path).expect("our file");
+        let (before, rest) = config.split_once(MORE).expect("our mark");
+        let (_, after) = rest.split_once(MORE).expect("our mark");
+        fs::write(&path, format!("{before}{MORE}\n{lines}\n{MORE}{after}")).expect("our file");
     }
 
     fn wait_ready(&self) {

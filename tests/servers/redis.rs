@@ -1,7 +1,7 @@
 //! Redis, as durable as it gets unless told otherwise.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -17,13 +17,15 @@ pub struct RedisOptions {
     pub durable: bool,
     /// What clients must give.
     pub password: Option<String>,
+    /// Files of a certificate and its key: it then talks TLS, and asks clients for none.
+    pub tls: Option<(String, String)>,
     /// More arguments, for example `["--maxmemory-policy", "allkeys-lru"]`.
     pub args: Vec<String>,
 }
 
 impl Default for RedisOptions {
     fn default() -> Self {
-        Self { durable: true, password: None, args: Vec::new() }
+        Self { durable: true, password: None, tls: None, args: Vec::new() }
     }
 }
 
@@ -32,6 +34,7 @@ pub struct Redis {
     server: Server,
     port: Port,
     password: Option<String>,
+    tls: bool,
 }
 
 impl Redis {
@@ -46,8 +49,9 @@ impl Redis {
     pub fn start_with(options: &RedisOptions) -> Self {
         let port = Port::free();
         let number = port.number().to_string();
+        let listen = if options.tls.is_some() { "--tls-port" } else { "--port" };
         let mut args: Vec<OsString> =
-            ["--port", &number, "--bind", "127.0.0.1", "--dir", ".", "--save", ""]
+            [listen, &number, "--bind", "127.0.0.1", "--dir", ".", "--save", ""]
                 .map(OsString::from)
                 .to_vec();
         let durable = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -55,10 +59,15 @@ impl Redis {
         if let Some(password) = &options.password {
             args.extend(["--requirepass".into(), password.into()]);
         }
+        if let Some((certificate, key)) = &options.tls {
+            let more = ["--port", "0", "--tls-auth-clients", "no", "--tls-cert-file", certificate];
+            args.extend(more.into_iter().chain(["--tls-key-file", key]).map(OsString::from));
+        }
         args.extend(options.args.iter().map(OsString::from));
         let program = Program { path: programs::redis(), args, ..Program::default() };
         let server = Server::new(folder("redis", None), program);
-        let redis = Self { server, port, password: options.password.clone() };
+        let (password, tls) = (options.password.clone(), options.tls.is_some());
+        let redis = Self { server, port, password, tls };
         redis.start_again();
         redis
     }
@@ -66,9 +75,10 @@ impl Redis {
     /// The URL for clients, with the password when there is one.
     #[must_use]
     pub fn url(&self) -> String {
+        let scheme = if self.tls { "rediss" } else { "redis" };
         match &self.password {
-            Some(password) => format!("redis://:{password}@{}", self.port.addr()),
-            None => format!("redis://{}", self.port.addr()),
+            Some(password) => format!("{scheme}://:{password}@{}", self.port.addr()),
+            None => format!("{scheme}://{}", self.port.addr()),
         }
     }
 
@@ -78,9 +88,20 @@ impl Redis {
         self.port.addr()
     }
 
+    /// True if the server, asked `command`, begins its answer with `answer`. For one that asks
+    /// for no password.
+    #[must_use]
+    pub fn answers(&self, command: &str, answer: &str) -> bool {
+        self.port.says(&format!("{command}\r\n"), answer)
+    }
+
     /// Starts it where it was killed or stopped, and waits until it takes requests.
     pub fn start_again(&self) {
         self.server.spawn();
+        if self.tls {
+            // Whether it takes connections is all that can be told without a handshake.
+            return self.server.wait_ready(|| TcpStream::connect(self.port.addr()).is_ok());
+        }
         let answer = if self.password.is_some() { "-NOAUTH" } else { "+PONG" };
         self.server.wait_ready(|| self.port.says("PING\r\n", answer));
     }

@@ -186,6 +186,7 @@ fn roll(topology: &Topology, done: &mut Done) {
             done.bad_drains.push(format!("{}: {code:?} after {took:?}", topology.name(node)));
         }
         topology.members[node].start_again();
+        topology.wait_for(node);
     }
     topology.wait_ready();
 }

@@ -194,7 +194,13 @@ impl Ledger {
                 untrue.push(format!("{key} succeeded, but its tool did not end: {ran:?}"));
             }
         }
-        let disordered = ran::disordered(&known.ran);
+        let cut_off = |key: &str| {
+            let id = known.accepted.get(key);
+            let reasons = id.and_then(|id| fates.get(id)).map(|fate| &fate.reasons);
+            reasons
+                .is_some_and(|all| all.iter().any(|r| r == "unknown_outcome" || r == "uncertain"))
+        };
+        let disordered = ran::disordered(&known.ran, cut_off);
         self.columns.extend([
             ("tools run", known.ran.len() as u64),
             ("run twice", run_twice.len() as u64),
