@@ -10,6 +10,7 @@ pub(crate) mod discord;
 pub(crate) mod emoji;
 pub(crate) mod evolution;
 pub(crate) mod slack;
+mod source;
 pub(crate) mod telegram;
 pub(crate) mod whatsapp;
 
@@ -220,7 +221,7 @@ pub(crate) trait Platform: Send + Sync {
     }
 }
 
-/// Every platform whose webhooks the gateway takes.
+/// The platforms whose webhooks the gateway takes, beside [`source::SOURCES`].
 static PLATFORMS: [&dyn Platform; 5] = [
     &discord::Discord,
     &evolution::Evolution,
@@ -231,7 +232,13 @@ static PLATFORMS: [&dyn Platform; 5] = [
 
 /// The platform of this name, if the gateway takes its webhooks.
 pub(crate) fn by_name(name: &str) -> Option<&'static dyn Platform> {
-    PLATFORMS.into_iter().find(|p| p.facts().name == name)
+    let sources = source::SOURCES.iter().map(|source| source as &dyn Platform);
+    PLATFORMS.into_iter().chain(sources).find(|p| p.facts().name == name)
+}
+
+/// The names of the platforms whose deliveries are events that nobody waits for.
+pub(crate) fn sources() -> impl Iterator<Item = &'static str> {
+    source::SOURCES.iter().map(|source| source.facts().name)
 }
 
 /// A setting of the instance as text, unless it is missing or empty.

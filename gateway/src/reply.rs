@@ -16,6 +16,7 @@ pub(crate) mod contract;
 mod deliver;
 pub mod discord;
 pub mod evolution;
+pub mod forward;
 mod journal;
 pub mod pace;
 pub mod paced;
@@ -46,6 +47,7 @@ use self::chat::ChatOutlet;
 use self::deliver::Desk;
 use self::discord::DiscordOutlet;
 use self::evolution::EvolutionOutlet;
+use self::forward::Forward;
 use self::pace::Pacer;
 use self::paced::Paced;
 use self::port::Outlet;
@@ -96,7 +98,13 @@ pub(crate) fn outlets(paced: &Paced) -> Outlets {
         ("whatsapp", Arc::new(WhatsAppOutlet::new(paced()))),
     ];
     let named = |name: &str| PlatformName::new(name).expect("a plain constant");
-    outlets.into_iter().map(|(name, outlet)| (named(name), outlet)).collect()
+    let mut outlets: Outlets =
+        outlets.into_iter().map(|(name, outlet)| (named(name), outlet)).collect();
+    let forward = Forward::new(paced().accounts, outlets.clone());
+    for source in crate::platform::sources() {
+        outlets.insert(named(source), Arc::new(forward.clone()));
+    }
+    outlets
 }
 
 /// Calls to platforms, paced by the node's limits.

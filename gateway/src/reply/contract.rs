@@ -140,6 +140,15 @@ impl Bench {
     }
 }
 
+/// Calls as `accounts`, on limits that stay as long as the directory.
+pub(crate) fn paced_for(accounts: Accounts) -> (Paced, TempDir) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let clock = ManualClock::at(AT_MS);
+    let ports = open_embedded(dir.path(), Arc::new(clock.clone()), &Lifecycle::new());
+    let pacer = Pacer::new(ports.expect("it opens").limits, Arc::new(clock));
+    (Paced { caller: Caller::with_timeout(TIMEOUT), pacer, accounts }, dir)
+}
+
 impl Case {
     fn instance(&self, url: &str) -> Instance {
         Instance {

@@ -89,7 +89,7 @@ pub(super) static PLATFORMS: [Platform; 12] = [
         types: &["github"],
         token: pairs!["token", "access_token", "bot_token"],
         secret: pairs!["webhook_secret", "signing_secret"],
-        settings: pairs!["app_id", "installation_id", "bot_name"],
+        settings: pairs!["app_id", "installation_id", "bot_name", "source", "reply_to"],
         account: &["installation_id"],
     },
     Platform {
@@ -97,7 +97,7 @@ pub(super) static PLATFORMS: [Platform; 12] = [
         types: &["pagerduty"],
         token: pairs!["api_token", "api_key", "bot_token"],
         secret: pairs!["webhook_secret", "signing_secret"],
-        settings: pairs!["routing_key"],
+        settings: pairs!["routing_key", "source", "reply_to"],
         account: &[],
     },
     Platform {
@@ -105,7 +105,7 @@ pub(super) static PLATFORMS: [Platform; 12] = [
         types: &["opsgenie"],
         token: pairs!["api_key", "bot_token"],
         secret: pairs!["webhook_secret", "signing_secret"],
-        settings: pairs!["integration_id"],
+        settings: pairs!["integration_id", "source", "reply_to"],
         account: &[],
     },
     Platform {
@@ -113,7 +113,7 @@ pub(super) static PLATFORMS: [Platform; 12] = [
         types: &["alertmanager"],
         token: pairs!["bot_token"],
         secret: pairs!["bearer_token", "token", "webhook_secret", "signing_secret"],
-        settings: pairs!["reply_to"],
+        settings: pairs!["source", "reply_to"],
         account: &[],
     },
     Platform {
@@ -129,7 +129,7 @@ pub(super) static PLATFORMS: [Platform; 12] = [
         types: &["webhook"],
         token: pairs!["bot_token"],
         secret: pairs!["secret", "token", "webhook_secret", "signing_secret"],
-        settings: pairs!["path"],
+        settings: pairs!["path", "source", "reply_to"],
         account: &["path"],
     },
 ];

@@ -226,7 +226,7 @@ pub(super) fn answer(channel: &str, text: &str) -> Reply {
 }
 
 /// An answer on any platform.
-pub(super) fn reply_to(platform: PlatformName, channel: &str, text: &str) -> Reply {
+pub(crate) fn reply_to(platform: PlatformName, channel: &str, text: &str) -> Reply {
     let message = MessageId(Uuid::now_v7());
     Reply {
         id: ReplyId::derive(message.0, "answer"),
