@@ -1,5 +1,6 @@
 //! Whole stories, each through a real node process.
 
+mod alertmanager;
 mod cluster;
 mod deploy;
 mod discord;

@@ -1,6 +1,7 @@
 //! Starts a real node as a process, a stand-in for Slack's API, and signs what Slack would sign.
 #![expect(missing_docs, reason = "names say it all in a test harness")]
 
+mod alertmanager;
 mod api;
 mod backend;
 mod discord;
@@ -15,6 +16,7 @@ mod slack;
 mod telegram;
 mod tools;
 
+pub use alertmanager::*;
 pub use api::*;
 pub use backend::*;
 pub use discord::*;
