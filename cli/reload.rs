@@ -6,7 +6,7 @@ use std::path::Path;
 use aof_shared::config::Snapshot;
 use aof_shared::event::{Event, EventType};
 use aof_shared::ids::{EventId, TenantId};
-use aof_shared::manifest::{self, Finding, Reload, Severity, Sources};
+use aof_shared::manifest::{self, Finding, Loader, Reload, Severity};
 use aof_shared::node::Node;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -21,8 +21,8 @@ const MAX_COUNTED: usize = 10_000;
 /// What the node's warning about an edit concerns.
 const PART: &str = "configuration";
 
-/// Watches the manifests until the node stops.
-pub(crate) fn start(node: &Node, sources: Sources) {
+/// Watches the manifests until the node stops. `loader` loaded what the node starts with.
+pub(crate) fn start(node: &Node, loader: Loader) {
     let (tell, told) = mpsc::channel(MAX_WAITING);
     node.lifecycle.spawn(journal(node.clone(), told));
     let watched = node.clone();
@@ -35,7 +35,7 @@ pub(crate) fn start(node: &Node, sources: Sources) {
                 tracing::warn!("edits come faster than they can be journaled");
             }
         };
-        manifest::watch(sources, config, lifecycle, report).await;
+        manifest::watch_from(loader, config, lifecycle, report).await;
     });
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use aof_shared::manifest::{self, Env, Sources};
+use aof_shared::manifest::{Env, Loader, Sources};
 
 use self::plan::Plan;
 use self::signals::{DRAIN_DEADLINE, Signals};
@@ -93,13 +93,15 @@ impl Role {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     crate::log::start()?;
     let sources = sources(&args);
-    let loaded = manifest::load(&sources);
+    let env = sources.env.clone();
+    let mut loader = Loader::new(sources);
+    let loaded = loader.load();
     findings::print(&loaded.findings);
     let Some(snapshot) = loaded.snapshot else {
         anstream::eprintln!("error: the manifests have errors; nothing was started");
         return Ok(ExitCode::from(EXIT_NO));
     };
-    let plan = Plan::of(&args.role, &snapshot.daemon, &sources.env, &plan::host());
+    let plan = Plan::of(&args.role, &snapshot.daemon, &env, &plan::host());
     let plan = plan.with_context(|| match &args.config {
         Some(config) => format!("with {} and this environment", config.display()),
         None => "with this command line and environment".to_owned(),
@@ -108,7 +110,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let base = Base::new();
     let started = tokio::select! {
         biased;
-        started = start::start(&args, &plan, (snapshot, sources), &base) => Some(started),
+        started = start::start(&args, &plan, (snapshot, loader), &base) => Some(started),
         () = signals.next() => None,
     };
     let code = match started {

@@ -10,7 +10,7 @@ use aof_shared::backend::{self, ClusterOptions, watch};
 use aof_shared::clock::{Clock, SystemClock};
 use aof_shared::config::{Config, Snapshot};
 use aof_shared::lifecycle::Lifecycle;
-use aof_shared::manifest::{Env, Sources};
+use aof_shared::manifest::{Env, Loader};
 use aof_shared::node::members::{self, Member};
 use aof_shared::node::{Health, Node};
 use aof_shared::secret::Secret;
@@ -63,7 +63,7 @@ pub(super) struct Started {
 pub(super) async fn start(
     args: &Args,
     plan: &Plan,
-    (snapshot, sources): (Snapshot, Sources),
+    (snapshot, loader): (Snapshot, Loader),
     base: &Base,
 ) -> anyhow::Result<Started> {
     let daemon = Arc::clone(&snapshot.daemon);
@@ -105,7 +105,7 @@ pub(super) async fn start(
         front.without_gateway(&node);
     }
     if daemon.watch {
-        reload::start(&node, sources);
+        reload::start(&node, loader);
     }
     Ok(Started { node, front })
 }
