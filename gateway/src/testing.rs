@@ -86,6 +86,7 @@ impl Gateway {
         let mut ports = open_embedded(dir.path(), Arc::new(clock.clone()), &lifecycle)
             .expect("an empty folder opens");
         let full = Arc::new(AtomicBool::new(false));
+        ports.together = None;
         ports.queue = Arc::new(WatchedQueue::new(ports.queue, Refusing(full.clone())));
         let node = Node {
             ports: ports.clone(),

@@ -80,11 +80,13 @@ pub(crate) fn open_with(
         StartError::Open(error) => BackendError::Open(error),
         StartError::State(error) => state(error),
     })?;
+    let together = queue.together(rows.clone());
     Ok(Ports {
         queue: Arc::new(queue),
         live: Arc::new(EmbeddedLive::default()),
         limits: Arc::new(EmbeddedLimits::new(db.clone(), Arc::clone(&clock))),
         store: Arc::new(EmbeddedStore::new(db, rows)),
+        together: Some(Arc::new(together)),
         clock,
     })
 }

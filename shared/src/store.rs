@@ -9,6 +9,7 @@ pub(crate) mod embedded;
 #[cfg(any(test, feature = "testing"))]
 pub mod faults;
 pub mod postgres;
+mod record;
 
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ use crate::ids::{
 use crate::message::{Address, RunStatus};
 use crate::queue::{BoxError, Publication};
 use crate::secret::Secret;
+
+pub use record::{Record, Recorded, Together, Unrecorded};
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -439,6 +442,9 @@ pub struct Ports {
     pub limits: Arc<dyn crate::limit::Limits>,
     /// Records.
     pub store: Arc<dyn Store>,
+    /// Commits `queue` and `store` together, where one backend holds both. Whoever puts
+    /// another queue or store in place that does more than watch MUST take this away.
+    pub together: Option<Arc<dyn Together>>,
     /// Time.
     pub clock: Arc<dyn crate::clock::Clock>,
 }

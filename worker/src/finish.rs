@@ -7,7 +7,7 @@ use aof_shared::event::EventType;
 use aof_shared::ids::{EventId, ReplyId};
 use aof_shared::message::{AnswerChunk, Reply, ReplyContent, RunStatus};
 use aof_shared::queue::Publication;
-use aof_shared::store::{RunEnd, Turn};
+use aof_shared::store::{Record, RunEnd, Turn};
 use aof_shared::subject::{LiveSubject, Subject};
 use aof_shared::telemetry::{
     DeadLetterLabels, ErrorLabels, LatencyLabels, RequestLabels, TraceLabels,
@@ -27,39 +27,35 @@ const MAX_LOGGED_CHARS: usize = 500;
 /// Why a run that had ended before is told again.
 const TOLD_AGAIN: &str = "redelivered";
 
-/// Records the end of a run with its memory. `None`: it had ended before, otherwise.
-///
-/// # Errors
-/// [`Interrupted::Store`].
-pub(crate) async fn record(job: &Job, ending: &Ending) -> Result<Option<RunEnd>, Interrupted> {
+/// How a run ends.
+pub(crate) fn end(job: &Job, ending: &Ending) -> RunEnd {
     let now_ms = job.now_ms();
-    let end = RunEnd {
+    RunEnd {
         status: ending.status,
         answer: job.mask.apply(ending.answer.clone()),
         tokens: ending.checkpoint.tokens,
         elapsed_ms: now_ms.saturating_sub(ending.checkpoint.started_at_ms),
         at_ms: now_ms,
-    };
+    }
+}
+
+/// The end of a run as it is recorded, with what its conversation remembers.
+pub(crate) fn record(job: &Job, end: &RunEnd) -> Record {
     let message = &job.task.message;
     let agent = &job.setup.agent;
-    let key = memory::key(agent.memory.session, &job.task.flow, message);
-    let turn = |role: &str, text: &str, agent| Turn {
+    let turn = |role: &str, text: String, agent| Turn {
         role: role.to_owned(),
-        text: text.to_owned(),
+        text,
         agent,
-        at_ms: now_ms,
+        at_ms: end.at_ms,
     };
-    let turns = [
-        turn("user", &job.mask.apply(message.text.clone()), None),
-        turn("assistant", &end.answer, Some(job.task.agent.clone())),
-    ];
-    let remembers = agent.memory.max_messages > 0;
-    let memory = remembers.then_some((&key, &turns[..]));
-    let store = &job.worker.node.ports.store;
-    if store.finish_run(job.tenant(), job.task.run, &end, memory).await? {
-        return Ok(Some(end));
-    }
-    Ok(None)
+    let memory = (agent.memory.max_messages > 0).then(|| {
+        let key = memory::key(agent.memory.session, &job.task.flow, message);
+        let asked = turn("user", job.mask.apply(message.text.clone()), None);
+        let answered = turn("assistant", end.answer.clone(), Some(job.task.agent.clone()));
+        (key, vec![asked, answered])
+    });
+    Record::RunEnd { tenant: job.tenant().clone(), run: job.task.run, end: end.clone(), memory }
 }
 
 /// What a run's end leads to: its reply and terminal event, and its dead letter when it

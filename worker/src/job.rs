@@ -10,8 +10,8 @@ use aof_shared::event::{Event, EventType};
 use aof_shared::ids::{ActionId, EventId, FlowName, Revision, TenantId};
 use aof_shared::limit::LimitError;
 use aof_shared::message::Task;
-use aof_shared::queue::{Delivery, Publication, QueueError, Stored};
-use aof_shared::store::StoreError;
+use aof_shared::queue::{Delivery, Publication, QueueError, Stored, Unconcluded};
+use aof_shared::store::{Record, Recorded, StoreError, Unrecorded};
 use aof_shared::trace::{CAUSATION, Opening, SpanKind, TRACEPARENT, TraceContext, causation};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -276,38 +276,58 @@ impl Job {
     }
 
     /// `batch` as it goes out, after `run.started` if that was not journaled yet.
-    fn prepare(&self, mut batch: Vec<Publication>) -> Result<Vec<Publication>, serde_json::Error> {
+    ///
+    /// # Errors
+    /// When an event cannot be written.
+    pub(crate) fn prepare(
+        &self,
+        mut batch: Vec<Publication>,
+    ) -> Result<Vec<Publication>, serde_json::Error> {
         if self.owes_start() {
             batch.insert(0, self.started_event().publication()?);
         }
         Ok(batch.into_iter().map(|p| self.carry(p)).collect())
     }
 
-    /// Publishes a run's last batch and acks its delivery, offering both again while the
-    /// queue is away.
+    /// Records how the run ended, and in the same commit, where the backend can, publishes
+    /// its last batch (see [`Job::prepare`]) and acks its delivery.
+    ///
+    /// # Errors
+    /// What went wrong, with the delivery if it is still held.
+    pub(crate) async fn record(
+        &self,
+        record: &Record,
+        batch: Vec<Publication>,
+        delivery: Delivery,
+    ) -> Result<Recorded, (Interrupted, Option<Delivery>)> {
+        let recorded = self.worker.node.ports.record(record, batch, vec![delivery]).await;
+        if matches!(recorded, Ok(Recorded::Concluded)) {
+            self.journaled.store(true, Ordering::Release);
+        }
+        recorded.map_err(|Unrecorded { error, deliveries, .. }| {
+            (error.into(), deliveries.into_iter().next())
+        })
+    }
+
+    /// Publishes a run's last batch (see [`Job::prepare`]) and acks its delivery, offering
+    /// both again while the queue is away.
     ///
     /// # Errors
     /// What went wrong, with the delivery if it is still held.
     pub(crate) async fn conclude(
         &self,
         batch: Vec<Publication>,
-        delivery: Delivery,
+        delivery: Option<Delivery>,
     ) -> Result<(), (Interrupted, Option<Delivery>)> {
-        let batch = match self.prepare(batch) {
-            Ok(batch) => batch,
-            Err(error) => return Err((error.into(), Some(delivery))),
-        };
         let queue = &self.worker.node.ports.queue;
-        let (mut wait, mut delivery) = (PUBLISH_BACKOFF, delivery);
+        let (mut wait, mut held) = (PUBLISH_BACKOFF, Vec::from_iter(delivery));
         for attempt in 1..=PUBLISH_ATTEMPTS {
-            let Err(unconcluded) = queue.conclude(batch.clone(), vec![delivery]).await else {
-                break;
-            };
-            let (error, held) = (unconcluded.error, unconcluded.deliveries.into_iter().next());
-            match held {
-                Some(held) if attempt < PUBLISH_ATTEMPTS && may_pass(&error) => delivery = held,
-                held => return Err((error.into(), held)),
+            let Err(unconcluded) = queue.conclude(batch.clone(), held).await else { break };
+            let Unconcluded { error, deliveries } = unconcluded;
+            if deliveries.is_empty() || attempt == PUBLISH_ATTEMPTS || !may_pass(&error) {
+                return Err((error.into(), deliveries.into_iter().next()));
             }
+            held = deliveries;
             tracing::debug!(error = %error, "publish failed, trying again");
             tokio::time::sleep(wait).await;
             wait *= 2;

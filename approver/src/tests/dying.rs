@@ -79,7 +79,7 @@ impl From<Dead> for StoreError {
 pub(super) fn dying(ports: Ports, fuse: &Arc<Fuse>) -> Ports {
     let queue = Arc::new(DyingQueue { inner: ports.queue.clone(), fuse: fuse.clone() });
     let store = Arc::new(DyingStore { inner: ports.store.clone(), fuse: fuse.clone() });
-    Ports { queue, store, ..ports }
+    Ports { queue, store, together: None, ..ports }
 }
 
 struct DyingQueue {

@@ -54,6 +54,7 @@ fn snapshot(api: &str) -> Snapshot {
 }
 
 fn node_on(mut ports: Ports, api: &str, lifecycle: Lifecycle, full: &Arc<AtomicBool>) -> Node {
+    ports.together = None;
     ports.queue = Arc::new(WatchedQueue::new(ports.queue, Refusing(Arc::clone(full))));
     Node {
         ports,

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use aof_shared::clock::UnixMs;
-use aof_shared::ids::TenantId;
+use aof_shared::ids::{ReplyId, TenantId};
 use aof_shared::message::Reply;
 use aof_shared::store::{SendState, Store, StoreError};
 
@@ -52,7 +52,8 @@ impl Stop {
     }
 }
 
-/// Sends `piece` under its claim.
+/// Sends `piece` under its claim. That it was sent is for the caller to record: with
+/// [`Ports::record`](aof_shared::store::Ports::record), or [`finish`].
 pub(crate) async fn send(
     store: &dyn Store,
     outlet: &dyn Outlet,
@@ -69,17 +70,23 @@ pub(crate) async fn send(
         SendState::Fresh => {}
     }
     match outlet.send(reply, piece).await {
-        Ok(posted) => {
-            let id = posted.id.as_deref();
-            record(tenant, "sent", || store.finish_send(tenant, piece.id, id)).await;
-            Ok(Sent::Now(posted))
-        }
+        Ok(posted) => Ok(Sent::Now(posted)),
         Err(SendError::Unknown { reason }) => Ok(Sent::Unknown(reason)),
         Err(error) => {
             record(tenant, "not sent", || store.abort_send(tenant, piece.id)).await;
             Err(Stop::Platform(error))
         }
     }
+}
+
+/// Records that a piece was sent.
+pub(crate) async fn finish(
+    store: &dyn Store,
+    tenant: &TenantId,
+    piece: ReplyId,
+    platform_id: Option<&str>,
+) {
+    record(tenant, "sent", || store.finish_send(tenant, piece, platform_id)).await;
 }
 
 /// Writes what is known. When the store does not take it the claim stays, which is safe:

@@ -7,10 +7,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use aof_shared::event::EventType;
-use aof_shared::ids::PlatformName;
+use aof_shared::ids::{PlatformName, ReplyId};
 use aof_shared::message::{Reply, ReplyContent};
 use aof_shared::queue::{Cause, Delivery, Publication, QueueError, Stored, Unconcluded};
-use aof_shared::store::Ports;
+use aof_shared::store::{Ports, Record, Recorded, Unrecorded};
 use aof_shared::telemetry::{DeadLetterLabels, Metrics, ScopeLabels};
 use aof_shared::trace::{Span, Tracer};
 
@@ -45,16 +45,20 @@ pub(crate) struct Desk {
 
 /// How a delivery is settled.
 enum Verdict {
-    /// It is over, once this is stored.
-    Done(Vec<Publication>),
+    /// It is over, once this is stored, with the record of what was sent last.
+    Done { batch: Vec<Publication>, sent: Option<Record> },
     /// It comes again.
     Later { delay_ms: u64, cause: Cause },
 }
 
 impl Verdict {
+    fn done(batch: Vec<Publication>) -> Self {
+        Self::Done { batch, sent: None }
+    }
+
     fn name(&self) -> &'static str {
         match self {
-            Self::Done(_) => "done",
+            Self::Done { .. } => "done",
             Self::Later { cause: Cause::Failed, .. } => "again",
             Self::Later { .. } => "later",
         }
@@ -72,6 +76,8 @@ struct Report {
     superseded: bool,
     /// A card that was posted just now and still waits for votes.
     decorate: Option<String>,
+    /// The last piece was sent, which is to be recorded.
+    unrecorded: Option<(ReplyId, Option<String>)>,
 }
 
 impl Desk {
@@ -81,7 +87,7 @@ impl Desk {
         let (verdict, decorate) = self.decide(&delivery, &mut span).await;
         span.tag("reply.outcome", &verdict.name());
         match verdict {
-            Verdict::Done(batch) => self.conclude(batch, delivery).await,
+            Verdict::Done { batch, sent } => self.conclude(batch, sent, delivery).await,
             Verdict::Later { delay_ms, cause } => settled(delivery.nak(delay_ms, cause).await),
         }
         drop(span);
@@ -120,7 +126,7 @@ impl Desk {
         match self.send_all(outlet.as_ref(), &reply).await {
             Ok(report) => {
                 let decorate = report.decorate.clone().map(|id| (outlet, reply.clone(), id));
-                (self.journal(source, &reply, &report).await, decorate)
+                (self.journal(source, &reply, report), decorate)
             }
             Err(stop) => {
                 if let Some(reason) = stop.failure() {
@@ -138,12 +144,16 @@ impl Desk {
                 report.superseded = true;
                 continue;
             };
+            self.record_earlier(reply, &mut report).await;
             report.pieces += 1;
             report.chars += piece.body.chars();
             match self.send_one(outlet, reply, &piece).await? {
                 Sent::Unknown(reason) => report.unknown.push(reason),
                 Sent::Before(id) => report.ids.extend(id),
                 Sent::Now(posted) => {
+                    if !outlet.repeatable(&piece.body) {
+                        report.unrecorded = Some((piece.id, posted.id.clone()));
+                    }
                     if let Body::Card { view, replaces: None } = &piece.body
                         && view.status == aof_shared::action::ApprovalStatus::Pending
                     {
@@ -154,6 +164,15 @@ impl Desk {
             }
         }
         Ok(report)
+    }
+
+    /// Records what was sent before the piece that was sent last: a crash while the next
+    /// one is on its way must not leave two in doubt.
+    async fn record_earlier(&self, reply: &Reply, report: &mut Report) {
+        if let Some((piece, id)) = report.unrecorded.take() {
+            let store = self.ports.store.as_ref();
+            claim::finish(store, &reply.to.tenant, piece, id.as_deref()).await;
+        }
     }
 
     /// The pieces of `reply`; `None` stands for a card that needs no drawing.
@@ -213,7 +232,7 @@ impl Desk {
         Box::pin(self.send_one(outlet, reply, &Piece { id: piece.id, body })).await
     }
 
-    async fn journal(&self, source: &Stored, reply: &Reply, report: &Report) -> Verdict {
+    fn journal(&self, source: &Stored, reply: &Reply, report: Report) -> Verdict {
         let now_ms = self.ports.clock.now_ms();
         let event = if report.unknown.is_empty() {
             let outcome = if report.superseded { "superseded" } else { "sent" };
@@ -239,7 +258,14 @@ impl Desk {
             });
             journal::event(EventType::ReplyFailed, reply, source, now_ms, more)
         };
-        Verdict::Done(written(event.publication().map(|publication| vec![publication])))
+        let batch = written(event.publication().map(|publication| vec![publication]));
+        let tenant = reply.to.tenant.clone();
+        let sent = report.unrecorded.map(|(reply, platform_id)| Record::Sent {
+            tenant,
+            reply,
+            platform_id,
+        });
+        Verdict::Done { batch, sent }
     }
 
     /// Decides what follows from a piece that was not sent.
@@ -301,20 +327,24 @@ impl Desk {
             Ok(std::iter::once(dead).chain(event).collect())
         });
         let verdict = self.publish(written(batch)).await;
-        if matches!(verdict, Verdict::Done(_)) {
+        if matches!(verdict, Verdict::Done { .. }) {
             let labels = DeadLetterLabels { role: ROLE.to_owned(), reason: reason.to_owned() };
             self.metrics.dead_letters.get_or_create(&labels).inc();
         }
         verdict
     }
 
-    /// Publishes `batch` and acks.
-    async fn conclude(&self, batch: Vec<Publication>, delivery: Delivery) {
-        let Err(Unconcluded { error, deliveries }) =
-            self.ports.queue.conclude(batch, vec![delivery]).await
-        else {
-            return;
+    /// Records what was `sent`, publishes `batch`, and acks.
+    async fn conclude(&self, batch: Vec<Publication>, sent: Option<Record>, delivery: Delivery) {
+        let (batch, deliveries) = match sent {
+            Some(sent) => match self.record(&sent, batch, delivery).await {
+                Some(next) => next,
+                None => return,
+            },
+            None => (batch, vec![delivery]),
         };
+        let concluded = self.ports.queue.conclude(batch, deliveries).await;
+        let Err(Unconcluded { error, deliveries }) = concluded else { return };
         for held in deliveries {
             settled(match &error {
                 QueueError::TooLarge { bytes, .. } => {
@@ -329,13 +359,34 @@ impl Desk {
         }
     }
 
+    /// Records what was sent, and concludes where that is one commit. Gives back what is
+    /// to be concluded still.
+    async fn record(
+        &self,
+        sent: &Record,
+        batch: Vec<Publication>,
+        delivery: Delivery,
+    ) -> Option<(Vec<Publication>, Vec<Delivery>)> {
+        match self.ports.record(sent, batch, vec![delivery]).await {
+            Ok(Recorded::Concluded | Recorded::EndedBefore(_)) => None,
+            Ok(Recorded::Written(batch, deliveries)) => Some((batch, deliveries)),
+            Err(Unrecorded { batch, deliveries, .. }) => {
+                if let Record::Sent { tenant, reply, platform_id } = sent {
+                    let store = self.ports.store.as_ref();
+                    claim::finish(store, tenant, *reply, platform_id.as_deref()).await;
+                }
+                Some((batch, deliveries))
+            }
+        }
+    }
+
     /// Publishes what was decided; the delivery is over only when that is stored.
     async fn publish(&self, batch: Vec<Publication>) -> Verdict {
         match self.ports.queue.publish(batch).await {
-            Ok(_) => Verdict::Done(Vec::new()),
+            Ok(_) => Verdict::done(Vec::new()),
             Err(QueueError::TooLarge { bytes, .. }) => {
                 tracing::error!(bytes, "an event is too large; the reply is settled without");
-                Verdict::Done(Vec::new())
+                Verdict::done(Vec::new())
             }
             Err(error) => {
                 tracing::warn!(%error, "replies wait for the queue");

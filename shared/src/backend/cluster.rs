@@ -71,7 +71,7 @@ pub async fn open_cluster(
     }
     note(waiting.health, "durability of Redis", &limits.findings);
     note(waiting.health, "durability of PostgreSQL", &findings);
-    Ok(Ports { queue, live, limits: limits.limits, store, clock })
+    Ok(Ports { queue, live, limits: limits.limits, store, together: None, clock })
 }
 
 /// Says in log and health what a server is set up to lose.

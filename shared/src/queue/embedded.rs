@@ -15,6 +15,7 @@ mod read;
 mod retention;
 mod settle;
 pub(crate) mod tables;
+mod together;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -29,11 +30,13 @@ use crate::queue::{
     ReadRange, Receipt, Stored, Unconcluded, publish_then_ack,
 };
 use crate::sqlite::{BatchHook, Db, DbError, OpenError, Opened};
+use crate::store::embedded::rows::Rows;
 use crate::subject::Stream;
 
 use consumer::{Core, Handle};
 use ledger::{Ledger, LedgerHook, STREAMS, SharedLedger, Woken};
 use tables::{index, of_stream, signed};
+use together::EmbeddedTogether;
 
 /// Largest payload in bytes. Source: `Publication::payload`.
 const MAX_PAYLOAD_BYTES: usize = 4 << 20;
@@ -142,6 +145,11 @@ impl EmbeddedQueue {
         retention::start(&shared, lifecycle);
         let lifecycle = lifecycle.clone();
         Ok((Self { shared, lifecycle, opening: tokio::sync::Mutex::default() }, db))
+    }
+
+    /// What commits the queue's writes with those of the store beside it.
+    pub(crate) fn together(&self, rows: Rows) -> EmbeddedTogether {
+        EmbeddedTogether::new(Arc::clone(&self.shared), rows)
     }
 
     fn find(&self, stream: Stream, name: &str) -> Option<Arc<Core>> {

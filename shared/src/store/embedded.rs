@@ -5,6 +5,7 @@ mod approvals;
 mod holders;
 mod notes;
 mod outbox;
+pub(crate) mod record;
 mod records;
 pub(crate) mod rows;
 mod runs;

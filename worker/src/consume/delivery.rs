@@ -6,7 +6,7 @@ use std::time::Duration;
 use aof_shared::limit::{Admission, Demand};
 use aof_shared::message::{RunStatus, Task};
 use aof_shared::queue::Delivery;
-use aof_shared::store::{RunEnd, RunState};
+use aof_shared::store::{Recorded, RunEnd, RunState};
 use aof_shared::telemetry::TenantLabels;
 use aof_shared::trace::Span;
 use tokio::sync::mpsc;
@@ -176,14 +176,17 @@ async fn work(
         }
     };
     say(span, &worked);
-    let ended = match worked {
+    let (tokens, told) = match worked {
         Ok(Worked::Turned(Turned::Ended(ending))) => {
-            conclude(job, ending).await.map(|(ending, end)| (Some(ending), end))
+            (ending.checkpoint.tokens, end(job, ending, delivery, (held, report)).await)
         }
         Ok(Worked::Turned(Turned::Over(end))) => {
-            Box::pin(action::end::close(job, "its run had ended before"))
-                .await
-                .map(|_| (None, Some(end)))
+            let closed = Box::pin(action::end::close(job, "its run had ended before")).await;
+            free(job, held, report).await;
+            match closed {
+                Ok(_) => (0, tell_again(job, end, Some(delivery)).await),
+                Err(error) => (0, Err((error, Some(delivery)))),
+            }
         }
         Ok(Worked::Turned(Turned::Held | Turned::Ignored)) => {
             free(job, held, report).await;
@@ -195,15 +198,10 @@ async fn work(
             settle::hand_back(delivery).await;
             return 0;
         }
-        Err(error) => Err(error),
-    };
-    free(job, held, report).await;
-    let (tokens, told) = match ended {
-        Ok((ending, end)) => {
-            let tokens = ending.as_ref().map_or(0, |e| e.checkpoint.tokens);
-            (tokens, tell(job, (ending, end), delivery).await)
+        Err(error) => {
+            free(job, held, report).await;
+            (0, Err((error, Some(delivery))))
         }
-        Err(error) => (0, Err((error, Some(delivery)))),
     };
     if let Err((error, held)) = told {
         if error.is_outage() {
@@ -215,16 +213,76 @@ async fn work(
     tokens
 }
 
-/// Records the end of a run, and before it that of an approved action it leaves behind.
-async fn conclude(
+/// Why a delivery is not settled, and the delivery if it is still held.
+type Unsettled = (Interrupted, Option<Delivery>);
+
+/// Records how a run ends, tells everyone, and acks.
+async fn end(
     job: &Job,
     mut ending: Box<Ending>,
-) -> Result<(Box<Ending>, Option<RunEnd>), Interrupted> {
-    if let Some(left) = Box::pin(action::end::close(job, &ending.answer)).await? {
-        ending.answer = format!("{} {left}", ending.answer);
+    delivery: Delivery,
+    (held, report): (&Demand, &mpsc::Sender<Report>),
+) -> Result<(), Unsettled> {
+    let recorded = record(job, &mut ending, delivery).await;
+    // The work is over, whatever its record came to.
+    free(job, held, report).await;
+    let (end, recorded) = recorded?;
+    match recorded {
+        Recorded::Concluded => {}
+        Recorded::Written(batch, deliveries) => {
+            job.conclude(batch, deliveries.into_iter().next()).await?;
+        }
+        Recorded::EndedBefore(deliveries) => {
+            let delivery = deliveries.into_iter().next();
+            return match stored_end(job).await {
+                Ok(Some(end)) => tell_again(job, end, delivery).await,
+                Ok(None) => {
+                    if let Some(delivery) = delivery {
+                        settle::ack(delivery).await;
+                    }
+                    Ok(())
+                }
+                Err(error) => Err((error, delivery)),
+            };
+        }
     }
-    let end = finish::record(job, &ending).await?;
-    Ok((ending, end))
+    finish::stream_end(job, &end).await;
+    finish::count(job, &end, ending.reason);
+    job.worker.told.forget(job.task.id);
+    job.worker.paid.forget(job.task.id);
+    Ok(())
+}
+
+/// Records the end of a run, and before it that of an approved action it leaves behind.
+async fn record(
+    job: &Job,
+    ending: &mut Ending,
+    delivery: Delivery,
+) -> Result<(RunEnd, Recorded), Unsettled> {
+    match Box::pin(action::end::close(job, &ending.answer)).await {
+        Ok(Some(left)) => ending.answer = format!("{} {left}", ending.answer),
+        Ok(None) => {}
+        Err(error) => return Err((error, Some(delivery))),
+    }
+    let end = finish::end(job, ending);
+    let batch = finish::told(job, &end, ending.reason).and_then(|batch| Ok(job.prepare(batch)?));
+    let batch = match batch {
+        Ok(batch) => batch,
+        Err(error) => return Err((error, Some(delivery))),
+    };
+    let recorded = job.record(&finish::record(job, &end), batch, delivery).await?;
+    Ok((end, recorded))
+}
+
+/// Tells everyone how a run ended that had ended before, and acks.
+async fn tell_again(job: &Job, end: RunEnd, delivery: Option<Delivery>) -> Result<(), Unsettled> {
+    let batch = finish::told(job, &end, finish::reason_again(&end));
+    match batch.and_then(|batch| Ok(job.prepare(batch)?)) {
+        Ok(batch) => job.conclude(batch, delivery).await?,
+        Err(error) => return Err((error, delivery)),
+    }
+    finish::stream_end(job, &end).await;
+    Ok(())
 }
 
 /// How the work ended, for its span.
@@ -251,39 +309,6 @@ fn say(span: &mut Span, worked: &Result<Worked, Interrupted>) {
 async fn free(job: &Job, held: &Demand, report: &mpsc::Sender<Report>) {
     release(&job.worker, held).await;
     let _ = report.send(Report::Freed).await;
-}
-
-/// Tells everyone how the run ended, now, or again when it had ended before, and acks.
-async fn tell(
-    job: &Job,
-    (ending, end): (Option<Box<Ending>>, Option<RunEnd>),
-    delivery: Delivery,
-) -> Result<(), (Interrupted, Option<Delivery>)> {
-    let now = ending.filter(|_| end.is_some());
-    let end = match end {
-        Some(end) => Ok(Some(end)),
-        None => stored_end(job).await,
-    };
-    let end = match end {
-        Ok(Some(end)) => end,
-        Ok(None) => {
-            settle::ack(delivery).await;
-            return Ok(());
-        }
-        Err(error) => return Err((error, Some(delivery))),
-    };
-    let reason = now.as_ref().map_or_else(|| finish::reason_again(&end), |ending| ending.reason);
-    match finish::told(job, &end, reason) {
-        Ok(batch) => job.conclude(batch, delivery).await?,
-        Err(error) => return Err((error, Some(delivery))),
-    }
-    finish::stream_end(job, &end).await;
-    if now.is_some() {
-        finish::count(job, &end, reason);
-        job.worker.told.forget(job.task.id);
-        job.worker.paid.forget(job.task.id);
-    }
-    Ok(())
 }
 
 async fn stored_end(job: &Job) -> Result<Option<RunEnd>, Interrupted> {

@@ -36,6 +36,7 @@ async fn a_command_goes_on_while_the_queue_is_away_and_ends_as_it_ended() {
     let refused = Arc::new(AtomicU64::new(0));
     let away = Away { refuses, refused: Arc::clone(&refused) };
     let inner = Arc::clone(&rig.node.ports.queue);
+    rig.node.ports.together = None;
     rig.node.ports.queue = Arc::new(WatchedQueue::new(inner, away));
     rig.start().await;
     until("a publication that gave up", async || {

@@ -30,17 +30,7 @@ pub(super) async fn conclude(
     if let Err(error) = check(&batch) {
         return Err(Unconcluded { error, deliveries });
     }
-    let (mut leases, mut rest) = (Vec::new(), Vec::new());
-    for Delivery { message, failures, settle } in deliveries {
-        let settle: Box<dyn Any> = settle;
-        // One whose lease has ended was given to another, who will find what is stored.
-        if let Ok(lease) = settle.downcast::<Lease>()
-            && lease.begin_ack()
-        {
-            leases.push(*lease);
-            rest.push((message, failures));
-        }
-    }
+    let (leases, rest) = take_leases(deliveries);
     let (answer, answered) = oneshot::channel();
     let batch = Batch::new(Arc::clone(shared), batch);
     let job = ConcludeJob { batch, leases, answer };
@@ -54,13 +44,30 @@ pub(super) async fn conclude(
     }
 }
 
+/// Begins the acks of what is still held, and what [`again`] needs beside the leases.
+pub(super) fn take_leases(deliveries: Vec<Delivery>) -> (Vec<Lease>, Vec<(Stored, u32)>) {
+    let (mut leases, mut rest) = (Vec::new(), Vec::new());
+    for Delivery { message, failures, settle } in deliveries {
+        let settle: Box<dyn Any> = settle;
+        // One whose lease has ended was given to another, who will find what is stored.
+        if let Ok(lease) = settle.downcast::<Lease>()
+            && lease.begin_ack()
+        {
+            leases.push(*lease);
+            rest.push((message, failures));
+        }
+    }
+    (leases, rest)
+}
+
 /// The writer is gone, and the deliveries with it.
 fn lost(error: DbError) -> Unconcluded {
     let error = QueueError::Unavailable { reason: error.to_string(), source: None };
     Unconcluded { error, deliveries: Vec::new() }
 }
 
-fn again(leases: Vec<Lease>, rest: Vec<(Stored, u32)>) -> Vec<Delivery> {
+/// The deliveries of leases that were not acked.
+pub(super) fn again(leases: Vec<Lease>, rest: Vec<(Stored, u32)>) -> Vec<Delivery> {
     let both = leases.into_iter().zip(rest);
     both.map(|(lease, (message, failures))| Delivery { message, failures, settle: Box::new(lease) })
         .collect()

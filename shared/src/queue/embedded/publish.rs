@@ -54,6 +54,11 @@ impl Batch {
         &self.shared
     }
 
+    /// False when a stream of the batch cannot take its part.
+    pub(super) fn has_room(&self) -> bool {
+        self.full().is_none()
+    }
+
     /// Stores it. `false`: there is no room, and nothing was stored.
     pub(super) fn run(&mut self, conn: &Connection) -> Result<bool, DbError> {
         self.stored.clear();
