@@ -10,6 +10,16 @@ use aof_servers::{Nats, NatsOptions, Postgres, Redis};
 /// Chooses the backend of all nodes that do not name one.
 const VARIABLE: &str = "AOF_BACKEND";
 
+/// Chooses how NATS keeps what it acknowledged: `interval` for its default, which says
+/// `memory` in a 2xx; else every message is on the disk first.
+const SYNC_VARIABLE: &str = "AOF_NATS_SYNC";
+
+/// How the nodes' NATS server is set up.
+pub fn nats_options() -> NatsOptions {
+    let interval = std::env::var(SYNC_VARIABLE).is_ok_and(|sync| sync == "interval");
+    NatsOptions { sync_always: !interval, ..NatsOptions::default() }
+}
+
 /// A backend, and how a node's roles stand on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
@@ -35,18 +45,18 @@ impl Backend {
         }
     }
 
-    /// What each process of the node is told to run; `None` for all roles. The last one
-    /// takes requests.
-    pub(crate) fn processes(self) -> &'static [Option<&'static str>] {
+    /// What each process of the node is told to run, as arguments. The last one takes
+    /// requests.
+    pub(crate) fn processes(self) -> &'static [&'static str] {
         match self {
-            Self::Embedded | Self::Cluster => &[None],
-            Self::Roles => &[Some("worker"), Some("router"), Some("approver"), Some("gateway")],
+            Self::Embedded | Self::Cluster => &[""],
+            Self::Roles => &["--role worker", "--role router", "--role approver", "--role gateway"],
         }
     }
 
     /// The variables that lead a node with this data folder to its servers: always the same
     /// ones, so that a node started again finds what it stored.
-    pub(crate) fn variables(self, data_dir: &Path) -> Vec<(&'static str, String)> {
+    pub fn variables(self, data_dir: &Path) -> Vec<(&'static str, String)> {
         if self == Self::Embedded {
             return Vec::new();
         }
@@ -64,7 +74,8 @@ impl Backend {
     }
 }
 
-/// The servers of one data folder, all of which keep what they acknowledged.
+/// The servers of one data folder, all of which keep what they acknowledged (NATS unless
+/// [`nats_options`] says otherwise).
 struct Servers {
     nats: Nats,
     redis: Redis,
@@ -77,7 +88,7 @@ impl Servers {
         static DATABASES: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         Self {
-            nats: Nats::start(&NatsOptions { sync_always: true, ..NatsOptions::default() }),
+            nats: Nats::start(&nats_options()),
             redis: Redis::start(),
             database_url: POSTGRES.get_or_init(Postgres::start).database(&name),
         }

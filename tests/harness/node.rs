@@ -49,6 +49,21 @@ impl Node {
         Launch { binary, config, data_dir, env }.on(Backend::chosen())
     }
 
+    /// Starts a process for each role, and `workers` of the worker's with so many runs at
+    /// once each.
+    pub fn start_workers(
+        binary: &str,
+        manifests: &Path,
+        data_dir: &Path,
+        (workers, concurrency): (usize, u64),
+    ) -> Self {
+        let config = &manifests.join("daemon.yaml");
+        let worker = format!("--role worker --concurrency {concurrency}");
+        let mut processes = vec![worker.as_str(); workers];
+        processes.extend(["--role router", "--role approver", "--role gateway"]);
+        Launch { binary, config, data_dir, env: &[] }.spawn_all(Backend::Roles, &processes)
+    }
+
     /// The same as `start` on the embedded backend, for what is about its files.
     pub fn start_embedded(binary: &str, manifests: &Path, data_dir: &Path) -> Self {
         let config = &manifests.join("daemon.yaml");
@@ -73,6 +88,12 @@ impl Node {
     /// Resident memory in bytes, of all its processes.
     pub fn resident_bytes(&self) -> u64 {
         self.processes.iter().map(|process| resident_bytes(process.child.id())).sum()
+    }
+
+    /// Processor time that all its processes have used, in milliseconds; Linux counts it in
+    /// ticks of 10.
+    pub fn processor_ms(&self) -> u64 {
+        self.processes.iter().map(|process| processor_ms(process.child.id())).sum()
     }
 
     /// `kill -9`.
@@ -121,16 +142,21 @@ impl Drop for Node {
 
 impl Launch<'_> {
     fn on(self, backend: Backend) -> Node {
+        self.spawn_all(backend, backend.processes())
+    }
+
+    /// A process for each list of arguments; the last one takes requests.
+    fn spawn_all(self, backend: Backend, processes: &[&str]) -> Node {
         let servers = backend.variables(self.data_dir);
         let began = Instant::now();
-        let spawn = |role: &Option<&str>| self.spawn(*role, &servers);
+        let spawn = |args: &&str| self.spawn(args, &servers);
         // All at once: a role waits for nobody but the servers.
         let mut node = Node {
             url: String::new(),
             urls: Vec::new(),
             data_dir: self.data_dir.to_owned(),
             ready_ms: 0,
-            processes: backend.processes().iter().map(spawn).collect(),
+            processes: processes.iter().map(spawn).collect(),
         };
         for process in &mut node.processes {
             node.url = process.ready();
@@ -140,13 +166,11 @@ impl Launch<'_> {
         node
     }
 
-    fn spawn(self, role: Option<&str>, servers: &[(&str, String)]) -> Process {
+    fn spawn(self, args: &str, servers: &[(&str, String)]) -> Process {
         let mut command = Command::new(self.binary);
         command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(self.config);
-        if let Some(role) = role {
-            command.args(["--role", role]);
-        }
         let mut child = command
+            .args(args.split_whitespace())
             .arg("--data-dir")
             .arg(self.data_dir)
             .env("AOF_LOG", std::env::var("AOF_LOG").unwrap_or_else(|_| "warn".to_owned()))
@@ -201,4 +225,12 @@ fn resident_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("procfs");
     let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("a resident size");
     line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).expect("a number") * 1024
+}
+
+fn processor_ms(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("procfs");
+    // The name before it may hold spaces.
+    let fields = stat.rsplit(')').next().expect("a line").split_whitespace();
+    let ticks = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number"));
+    ticks.sum::<u64>() * 10
 }

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 
 use super::client::Connection;
-use super::{connections, request};
+use super::{connections, requests};
 use aof_harness as harness;
 
 /// How long each ceiling is measured.
@@ -34,20 +34,19 @@ async fn bare_http() -> f64 {
     #[expect(clippy::disallowed_methods, reason = "ends with the benchmark's runtime")]
     let server = tokio::spawn(async move { axum::serve(listener, app).await });
     let done = Arc::new(AtomicU64::new(0));
+    let requests = requests(0..connections(), addr);
     let began = Instant::now();
-    let posters = (0..connections()).map(|n| poster(addr, n, began, Arc::clone(&done)));
+    let posters = requests.iter().map(|request| poster(addr, request, began, Arc::clone(&done)));
     futures_util::future::join_all(posters).await;
     server.abort();
     done.load(Ordering::SeqCst) as f64 / began.elapsed().as_secs_f64()
 }
 
-async fn poster(addr: SocketAddr, n: u64, began: Instant, done: Arc<AtomicU64>) {
+async fn poster(addr: SocketAddr, request: &[u8], began: Instant, done: Arc<AtomicU64>) {
     let mut connection = Connection::open(addr).await;
-    let mut at = n;
     while began.elapsed() < SPAN {
-        assert_eq!(connection.send(&request(at, addr)).await, 200);
+        assert_eq!(connection.send(request).await, 200);
         done.fetch_add(1, Ordering::SeqCst);
-        at += connections();
     }
 }
 

@@ -25,22 +25,29 @@ impl Connection {
         loop {
             let read = self.stream.read_buf(&mut self.buffer).await.expect("an answer");
             assert!(read > 0, "the node closed the connection");
-            let Some(end) = find(&self.buffer, b"\r\n\r\n") else { continue };
-            let head =
-                std::str::from_utf8(&self.buffer[..end]).expect("ASCII").to_ascii_lowercase();
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length:"))
-                .map_or(0, |value| value.trim().parse::<usize>().expect("a number"));
-            while self.buffer.len() < end + 4 + length {
-                let read = self.stream.read_buf(&mut self.buffer).await.expect("a body");
-                assert!(read > 0, "the node closed the connection");
+            if head(&self.buffer).is_some_and(|(end, length)| self.buffer.len() >= end + length) {
+                break;
             }
-            return head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
         }
+        let line = self.buffer.get(9..12).and_then(|code| std::str::from_utf8(code).ok());
+        line.and_then(|code| code.parse().ok()).expect("a status")
     }
 }
 
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+/// Length of a message's head, and of the body that it announces, once the head is whole.
+pub(crate) fn head(message: &[u8]) -> Option<(usize, usize)> {
+    const NAME: &[u8] = b"\r\ncontent-length:";
+    let end = find(message, b"\r\n\r\n")? + 4;
+    // hyper writes names in lower case.
+    let length = find(&message[..end], NAME).map_or(0, |at| {
+        let digits = message[at + NAME.len()..end].trim_ascii_start();
+        let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'))
+    });
+    Some((end, length))
+}
+
+/// Where `needle` begins.
+pub(crate) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }

@@ -12,14 +12,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use aof_harness as harness;
-use axum::routing::post;
-use axum::{Json, Router};
-use harness::{Manifests, Node, Slack};
+use harness::{Manifests, Node};
 use hdrhistogram::Histogram;
-use serde_json::json;
 
 use super::client::Connection;
-use super::milli;
+use super::{flow_of, milli, model, slack};
 
 /// Organisations that ask once a second.
 const QUIET: u64 = 99;
@@ -69,14 +66,11 @@ struct Half {
 async fn half(noise: u64) -> Half {
     let answered = Answered::default();
     let seen = Arc::clone(&answered);
-    let (_slack, api) = Slack::observed(move |method, body| {
-        if method == "chat.postMessage" {
-            let text = body["text"].as_str().unwrap_or_default().to_owned();
-            seen.lock().expect("ok").insert(text, Instant::now());
-        }
+    let api = slack::listen(move |text| {
+        seen.lock().expect("ok").insert(text.to_owned(), Instant::now());
     })
     .await;
-    let model = model().await;
+    let model = model::listen(Duration::from_millis(MODEL_MS)).await;
     let manifests = manifests(api, model);
     let data = tempfile::Builder::new().tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let node = Node::start(env!("CARGO_BIN_EXE_aofctl"), manifests.dir.path(), data.path());
@@ -103,35 +97,6 @@ async fn half(noise: u64) -> Half {
     half
 }
 
-/// A model that takes its time and says what it was asked: OpenAI's chat completions.
-async fn model() -> SocketAddr {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let addr = listener.local_addr().expect("an address");
-    let app = Router::new().route("/v1/chat/completions", post(complete));
-    #[expect(clippy::disallowed_methods, reason = "ends with the benchmark's runtime")]
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    addr
-}
-
-async fn complete(Json(asked): Json<serde_json::Value>) -> axum::response::Response {
-    tokio::time::sleep(Duration::from_millis(MODEL_MS)).await;
-    let messages = asked["messages"].as_array().cloned().unwrap_or_default();
-    let last = messages.last().map(|message| message["content"].clone()).unwrap_or_default();
-    let text = last.as_str().map_or_else(|| last[0]["text"].clone(), |text| text.into());
-    let piece = |delta: serde_json::Value, end: serde_json::Value| {
-        let chunk = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
-            "choices": [{"index": 0, "delta": delta, "finish_reason": end}]});
-        format!("data: {chunk}\n\n")
-    };
-    let body = piece(json!({"role": "assistant", "content": text}), json!(null))
-        + &piece(json!({}), json!("stop"))
-        + "data: [DONE]\n\n";
-    axum::response::Response::builder()
-        .header("content-type", "text/event-stream")
-        .body(body.into())
-        .expect("a response")
-}
-
 fn manifests(api: SocketAddr, model: SocketAddr) -> Manifests {
     let manifests = Manifests::new(&format!(
         "  runtime: {{max_concurrent_tasks: {PLACES}, max_tasks_per_user: {PLACES}, task_timeout_secs: 60}}\n  \
@@ -139,13 +104,7 @@ fn manifests(api: SocketAddr, model: SocketAddr) -> Manifests {
     ));
     manifests.agent("slow", "  model: openai:m\n  memory: {max_messages: 0}\n");
     for org in 0..=NOISY {
-        let context =
-            format!("  context: {{organization: org-{org}}}\n  agents:\n    - name: slow\n");
-        let token = format!("xoxb-{org}");
-        manifests.flow(
-            &format!("flow-{org}"),
-            &harness::slack_trigger(api, &token, harness::SIGNING_SECRET, &context),
-        );
+        flow_of(&manifests, org, api, "slow");
     }
     manifests
 }
