@@ -256,9 +256,13 @@ pub(crate) async fn publish_vote(app: &App, cast: VotePublication) -> Result<Rec
 /// The ACTIONS entry of one vote.
 pub(crate) fn vote(cast: VotePublication) -> Publication {
     let key = vote_key(&cast.vote.target);
-    Publication::json(Subject::action(&cast.tenant), cast.id, &ActionMessage::Vote(Box::new(cast.vote)))
-        .expect("a vote has only text keys")
-        .ordered_by(key)
-        .with_header(TRACEPARENT, cast.trace.traceparent())
-        .with_header(CAUSATION, cast.id.to_string())
+    Publication::json(
+        Subject::action(&cast.tenant),
+        cast.id,
+        &ActionMessage::Vote(Box::new(cast.vote)),
+    )
+    .expect("a vote has only text keys")
+    .ordered_by(key)
+    .with_header(TRACEPARENT, cast.trace.traceparent())
+    .with_header(CAUSATION, cast.id.to_string())
 }

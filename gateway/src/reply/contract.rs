@@ -145,8 +145,10 @@ pub(crate) fn paced_for(accounts: Accounts) -> (Paced, TempDir) {
     let dir = tempfile::tempdir().expect("a directory");
     let clock = ManualClock::at(AT_MS);
     let ports = open_embedded(dir.path(), Arc::new(clock.clone()), &Lifecycle::new());
-    let pacer = Pacer::new(ports.expect("it opens").limits, Arc::new(clock));
-    (Paced { caller: Caller::with_timeout(TIMEOUT), pacer, accounts }, dir)
+    let ports = ports.expect("it opens");
+    let pacer = Pacer::new(ports.limits, Arc::new(clock));
+    let caller = Caller::with_timeout(TIMEOUT);
+    (Paced { caller, pacer, accounts, store: ports.store }, dir)
 }
 
 impl Case {

@@ -125,7 +125,7 @@ async fn approver(gateway: &Gateway, counts: bool) -> Vote {
     let publication = event.publication().expect("an event");
     gateway.ports.queue.publish(vec![publication]).await.expect("published");
     delivery.ack().await.expect("acked");
-    vote
+    *vote
 }
 
 #[tokio::test]

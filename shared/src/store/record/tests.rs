@@ -45,7 +45,7 @@ impl Bench {
             revision: crate::ids::Revision::of(b"x"),
             at_ms: 1,
         };
-        assert_eq!(ports.store.begin_run(&start).await.expect("begun"), RunState::Begun);
+        assert_eq!(ports.store.begin_run(&start, run.0).await.expect("begun"), RunState::Begun);
         Self { _dir: dir, lifecycle, ports, tenant, run }
     }
 
