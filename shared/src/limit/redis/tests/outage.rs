@@ -78,7 +78,8 @@ async fn a_kill_under_load_loses_no_admission_and_no_charge() {
     };
     let (granted, ()) = join(join_all(callers), outage).await;
     assert_eq!(granted.into_iter().sum::<u32>(), LIMIT, "no admission twice, none forgotten");
-    let total = clients[0].spent("org/acme", 20_000).await.expect("a total");
+    // Charging an id again changes nothing, and its connection may be one that a kill broke.
+    let total = charged(clients[0].as_ref(), "demand 0").await;
     assert_eq!(total, 3 * DEMANDS as u64, "every charge once");
 }
 
