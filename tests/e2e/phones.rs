@@ -2,7 +2,8 @@
 //! the other end are stand-ins of ours.
 
 use aof_harness::{
-    Api, Manifests, Node, PhoneCall, Phones, evolution_body, hub_signature, until, whatsapp_body,
+    Api, Backend, Manifests, Node, PhoneCall, Phones, evolution_body, hub_signature, until,
+    whatsapp_body,
 };
 use serde_json::{Value, json};
 
@@ -304,7 +305,8 @@ async fn evolutions_key_and_codes_are_stored_nowhere() {
     );
     assert_eq!(states[1]["data"]["reason"], 401);
     let mut bytes = 0;
-    for path in files(story.data.path()) {
+    let folders = Backend::chosen().folders(story.data.path());
+    for path in folders.iter().flat_map(|folder| files(folder)) {
         let content = std::fs::read(&path).unwrap_or_default();
         bytes += content.len();
         for secret in [API_KEY, "s3cret-of-a-message", "2@code-to-log-in", "aW1hZ2Utb2YtaXQ"] {

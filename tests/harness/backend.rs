@@ -60,18 +60,33 @@ impl Backend {
         if self == Self::Embedded {
             return Vec::new();
         }
-        static STARTED: Mutex<BTreeMap<PathBuf, Servers>> = Mutex::new(BTreeMap::new());
-        let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
-        // A test that has ended took its folder with it.
-        started.retain(|dir, _| dir.exists());
-        let servers = started.entry(data_dir.to_owned()).or_insert_with(Servers::start);
-        vec![
-            ("NATS_URL", servers.nats.url()),
-            ("NATS_MONITOR_URL", servers.nats.monitor_url()),
-            ("REDIS_URL", servers.redis.url()),
-            ("DATABASE_URL", servers.database_url.clone()),
-        ]
+        with_servers(data_dir, |servers| {
+            vec![
+                ("NATS_URL", servers.nats.url()),
+                ("NATS_MONITOR_URL", servers.nats.monitor_url()),
+                ("REDIS_URL", servers.redis.url()),
+                ("DATABASE_URL", servers.database_url.clone()),
+            ]
+        })
     }
+
+    /// Where the messages of a node with this data folder are kept, and its own folder.
+    pub fn folders(self, data_dir: &Path) -> Vec<PathBuf> {
+        let mut folders = vec![data_dir.to_owned()];
+        if self != Self::Embedded {
+            folders.push(with_servers(data_dir, |servers| servers.nats.dir().to_owned()));
+        }
+        folders
+    }
+}
+
+/// Starts the servers of a data folder if it has none yet.
+fn with_servers<T>(data_dir: &Path, read: impl FnOnce(&Servers) -> T) -> T {
+    static STARTED: Mutex<BTreeMap<PathBuf, Servers>> = Mutex::new(BTreeMap::new());
+    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    // A test that has ended took its folder with it.
+    started.retain(|dir, _| dir.exists());
+    read(started.entry(data_dir.to_owned()).or_insert_with(Servers::start))
 }
 
 /// The servers of one data folder, all of which keep what they acknowledged (NATS unless
