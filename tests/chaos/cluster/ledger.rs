@@ -76,6 +76,10 @@ fn fates(journals: &BTreeMap<String, Vec<Value>>) -> HashMap<String, Fate> {
             let reason = event["data"]["reason"].as_str();
             fate.reasons.extend(reason.map(str::to_owned));
         }
+        // Why an approved action was refused all the same.
+        let outcome = event["data"]["outcome"].as_str().filter(|_| kind == "action.failed");
+        let refused = outcome.filter(|outcome| outcome.starts_with("refused: "));
+        fate.reasons.extend(refused.map(str::to_owned));
         match kind {
             "run.started" => {
                 fate.starts += 1;
