@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aof_shared::backend::open_embedded;
 use aof_shared::clock::SystemClock;
@@ -25,6 +25,10 @@ const CHILD: &str = "AOF_CRASH_CHILD";
 const ROUNDS: usize = 8;
 const PUBLISHERS: u64 = 16;
 const LONGEST_LIFE_MS: u64 = 250;
+/// Longest wait for a backlog to be loaded.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(10);
 
 fn open(dir: &Path) -> (Ports, Lifecycle) {
     let lifecycle = Lifecycle::new();
@@ -145,14 +149,22 @@ async fn check(dir: &Path, told: &Told) {
     // Everything that waits, one of each key at a time; handed back at the end.
     let mut waiting = BTreeSet::new();
     let mut out = consumer.pull(None, 1_000_000, 1_000).await.expect("pull");
-    let pending: u64 =
-        ports.queue.backlog(Stream::Tasks).await.expect("backlog").iter().map(|b| b.pending).sum();
     for delivery in out.drain(..) {
         assert!(waiting.insert(delivery.message.id), "delivered twice at once");
         assert!(!told.acked.contains(&delivery.message.id), "a confirmed ack was forgotten");
     }
     let left = told.published.len().saturating_sub(told.acking.len()) as u64;
-    assert!(pending >= left, "{pending} wait, at least {left} must");
+    // A long backlog is still being loaded when the consumer is there.
+    let begun = Instant::now();
+    loop {
+        let backlog = ports.queue.backlog(Stream::Tasks).await.expect("backlog");
+        let pending: u64 = backlog.iter().map(|backlog| backlog.pending).sum();
+        if pending >= left {
+            break;
+        }
+        assert!(begun.elapsed() < DEADLINE, "{pending} wait, at least {left} must");
+        tokio::time::sleep(LOOK).await;
+    }
     lifecycle.stop();
     drop((consumer, ports));
     lifecycle.drained().await;
