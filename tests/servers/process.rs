@@ -144,13 +144,21 @@ impl Server {
         lock(&self.running).as_ref().map(Child::id)
     }
 
-    /// SIGKILL to the process and its children, and waits for its end.
+    /// SIGKILL to the process and its children, and waits for the end of all of them: one
+    /// that lives on keeps the memory that the next start wants.
     pub(crate) fn kill(&self) {
         let Some(mut child) = lock(&self.running).take() else { return };
+        // Its children are listed once it can start no more of them.
+        signal(&[child.id()], Signal::STOP);
         let children = children(child.id());
         child.kill().expect("our child");
         child.wait().expect("our child");
         signal(&children, Signal::KILL);
+        let end = Instant::now() + READY;
+        while children.iter().any(|pid| lives(*pid)) {
+            assert!(Instant::now() < end, "a process lives on after SIGKILL: {children:?}");
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// SIGKILL to the process and nothing that it started, and waits for its end.
@@ -211,6 +219,13 @@ fn children(pid: u32) -> Vec<u32> {
     let lists =
         threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     lists.flat_map(|list| pids(&list)).collect()
+}
+
+/// False for what is gone, or only waits to be collected.
+fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
 fn pids(list: &str) -> Vec<u32> {
