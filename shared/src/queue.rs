@@ -404,7 +404,8 @@ pub trait Queue: Send + Sync {
     -> Result<bool, QueueError>;
 
     /// What waits in a stream, by tenant; tenants with nothing are left out. INBOUND
-    /// counts what the consumer `router` has not acked.
+    /// counts what the consumer `router` has not acked. A consumer that was just opened
+    /// counts what it has loaded so far.
     ///
     /// # Errors
     /// [`QueueError::Unavailable`].
